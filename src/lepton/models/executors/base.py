@@ -1,0 +1,63 @@
+"""The contract between the engine and an executor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK_SIZE = 16
+"""Tokens in one block of the KV cache."""
+
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One ragged step: the new tokens of several sequences, laid end to end.
+
+    Sequence ``s`` owns rows ``row_starts[s]`` … ``row_starts[s + 1] - 1``. Its rows hold consecutive
+    positions, and when the step ends its cache holds every position up to the last one. Position p of
+    a sequence lives in block ``block_tables[s, p // BLOCK_SIZE]`` at slot ``p % BLOCK_SIZE``; unused
+    table entries are -1. A block may appear in the tables of several sequences as long as no row of
+    this step writes to it.
+    """
+
+    token_ids: Int32Array
+    """[rows]"""
+    positions: Int32Array
+    """[rows], zero-based position of each row's token in its sequence"""
+    row_starts: Int32Array
+    """[sequences + 1]"""
+    block_tables: Int32Array
+    """[sequences, blocks]"""
+    logit_rows: Int32Array
+    """[wanted], the rows whose logits are computed"""
+
+
+class Executor(Protocol):
+    """Runs a model's stages and owns its KV cache. Not thread-safe: one caller at a time."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks in the KV cache."""
+
+    @property
+    def bytes_per_block(self) -> int:
+        """Memory one block takes over all layers."""
+
+    def forward(self, batch: Batch) -> Float32Array:
+        """Logits float32 [len(batch.logit_rows), vocab_size].
+
+        Raises ValueError when the batch is inconsistent (an id outside the vocabulary, a block or
+        row out of range); nothing is written to the cache then.
+        """
+
+    def close(self) -> None:
+        """Release weights and cache. Further calls raise."""
