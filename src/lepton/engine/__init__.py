@@ -1,0 +1,30 @@
+"""Requests in, tokens out: scheduling, the block cache, sampling and the step loop."""
+
+from lepton.engine.async_engine import AsyncEngine, RequestStream
+from lepton.engine.config import EngineConfig
+from lepton.engine.outputs import (
+    CompletionOutput,
+    EngineStats,
+    FinishReason,
+    OutputDelta,
+    RequestOutput,
+    TokenChance,
+    TokenLogprob,
+    Usage,
+)
+from lepton.engine.sampling_params import SamplingParams
+
+__all__ = [
+    "AsyncEngine",
+    "CompletionOutput",
+    "EngineConfig",
+    "EngineStats",
+    "FinishReason",
+    "OutputDelta",
+    "RequestOutput",
+    "RequestStream",
+    "SamplingParams",
+    "TokenChance",
+    "TokenLogprob",
+    "Usage",
+]

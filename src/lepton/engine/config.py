@@ -1,0 +1,50 @@
+"""Limits of one engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lepton.errors import ConfigurationError
+
+ExecutorName = Literal["native", "reference"]
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Limits and choices of one engine; raises ConfigurationError when one makes no sense."""
+
+    context_length: int | None = None
+    """Tokens of prompt and completion together; None takes the model's, as far as memory allows."""
+    cache_memory: int | None = None
+    """Bytes for the KV cache. None takes what ``max_sequences`` full contexts need, at most a
+    quarter of the memory available."""
+    max_sequences: int = 32
+    """Completions computed together."""
+    max_step_tokens: int = 512
+    """Tokens in one step; longer prompts are read in several."""
+    max_queue: int = 256
+    """Requests that may wait; more are refused with CapacityError."""
+    threads: int = 0
+    """Threads of the native executor; 0 takes what the machine or its cgroup allows."""
+    executor: ExecutorName = "native"
+
+    def __post_init__(self) -> None:
+        for name in ("max_sequences", "max_step_tokens", "max_queue"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("context_length", "cache_memory"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {value}")
+        if self.threads < 0:
+            raise ConfigurationError(f"threads must be 0 (automatic) or more, not {self.threads}")
+        if self.max_step_tokens < self.max_sequences:
+            raise ConfigurationError(
+                f"max_step_tokens ({self.max_step_tokens}) must be at least max_sequences "
+                f"({self.max_sequences}), so that each sequence can gain a token in every step"
+            )
+        if self.executor not in ("native", "reference"):
+            raise ConfigurationError(
+                f"executor must be 'native' or 'reference', not {self.executor!r}"
+            )

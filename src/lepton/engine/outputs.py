@@ -1,0 +1,108 @@
+"""What the engine hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+"""``stop``: end-of-sequence, stop id or stop string; ``length``: max_tokens or the context is used
+up; ``cancelled``: aborted; ``error``: the request failed, see the ``error`` text beside it."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts of a whole request; completion_tokens sums over its ``n`` completions."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    """Prompt tokens whose keys and values were already in the cache."""
+
+
+@dataclass(frozen=True)
+class TokenChance:
+    """A token and its log probability under the model's own logits."""
+
+    token_id: int
+    token: str
+    bytes: bytes
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenLogprob(TokenChance):
+    """The token at one place, with the most likely ones there, best first."""
+
+    top: tuple[TokenChance, ...] = ()
+
+
+PromptLogprobs = tuple[TokenLogprob | None, ...]
+"""One entry per prompt token; the first token has nothing before it and is None."""
+
+
+@dataclass(frozen=True)
+class CompletionOutput:
+    """One completion of a prompt."""
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    """Every generated token, including the one that ended it."""
+    finish_reason: FinishReason | None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """One per token id."""
+    error: str | None = None
+    """What went wrong, when finish_reason is ``error``."""
+
+
+@dataclass(frozen=True)
+class RequestOutput:
+    """A prompt and its finished completions, ordered by index."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    outputs: tuple[CompletionOutput, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class OutputDelta:
+    """What one completion gained since its last delta."""
+
+    request_id: str
+    index: int
+    text: str
+    """New text only; joined over the deltas it is the completion's whole text."""
+    token_ids: tuple[int, ...]
+    """New tokens only. Their text may come later, while a character or stop string is forming."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """New entries only, one per token id."""
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    """Set on the last delta of the whole request."""
+    prompt_logprobs: PromptLogprobs | None = None
+    """With ``echo_logprobs``: set once, on the first delta of the request."""
+    error: str | None = None
+    """What went wrong, when finish_reason is ``error``."""
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Counters and gauges at one moment. Totals count since the engine was made."""
+
+    running: int
+    """Completions being computed."""
+    waiting: int
+    """Completions not admitted yet (or preempted)."""
+    used_blocks: int
+    total_blocks: int
+    cache_bytes: int
+    """Memory reserved for the KV cache."""
+    context_length: int
+    steps: int
+    prompt_tokens_total: int
+    generation_tokens_total: int
+    cached_tokens_total: int
+    preemptions_total: int
+    last_step_seconds: float
