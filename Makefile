@@ -1,0 +1,114 @@
+# Lepton's front door. `make` alone lists what it can do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+MODEL ?= smollm2-135m-instruct
+HOST ?= 127.0.0.1
+PORT ?= 8000
+TESTS ?= tests
+FUZZ_SECONDS ?= 60
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+# The versions that build the extension, read from pyproject.toml's own list.
+BUILD_TOOLS := scikit-build-core nanobind cmake ninja
+
+NATIVE := $(shell find src/lepton/kernels/native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
+SOURCES := $(shell find src -type f -not -path '*/__pycache__/*' -not -name '*.so') \
+           $(wildcard CMakeLists.txt README.md LICENSE)
+
+# Stamps say what the virtual environment holds; each is older than what it must follow.
+STAMPS := $(VENV)/.stamps
+TOOLS := $(STAMPS)/tools
+SERVE := $(STAMPS)/serve
+DEVELOP := $(STAMPS)/develop
+PACKAGE := $(STAMPS)/package
+
+.PHONY: help serve install develop test check format bench fuzz wheel lock clean
+
+help: ## List these targets
+	@echo "make TARGET [VARIABLE=value]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: MODEL=$(MODEL) HOST=$(HOST) PORT=$(PORT) TESTS=$(TESTS) PYTHON=$(PYTHON)"
+
+serve: install ## Install, fetch the model and serve it: MODEL, HOST, PORT
+	@exec $(BIN)/lepton serve $(MODEL) --host $(HOST) --port $(PORT) --pull
+
+install: $(SERVE) $(PACKAGE) ## Install Lepton into .venv
+
+develop: $(DEVELOP) $(PACKAGE) ## Install Lepton with everything that tests and checks need
+
+test: develop ## Run the tests: TESTS=tests/engine for a part
+	$(BIN)/python -m pytest $(TESTS)
+
+check: develop ## Lint, format, types, C++ format, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE))
+	PYTHONPATH=src $(BIN)/lint-imports
+
+format: develop ## Format Python and C++
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(if $(NATIVE),$(BIN)/clang-format -i $(NATIVE))
+
+bench: develop ## Measure speed: prints tables
+	$(BIN)/python -m bench
+
+fuzz: develop ## Feed damaged model files to the readers: FUZZ_SECONDS
+	$(INSTALL) 'atheris>=2.3'
+	for target in tests/fuzz/fuzz_*.py; do \
+	  $(BIN)/python "$$target" -max_total_time=$(FUZZ_SECONDS); done
+
+wheel: $(TOOLS) ## Build one wheel with every instruction set into dist/
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls -l dist/*.whl
+
+lock: $(TOOLS) ## Resolve the newest versions into constraints.txt
+	$(PIP) install --quiet --dry-run --ignore-installed --no-build-isolation --report build/lock.json \
+	  '.[serve,test,check,fuzz]' $(BUILD_TOOLS) build pip
+	$(BIN)/python scripts/lock.py < build/lock.json > constraints.txt
+
+clean: ## Remove what was built, but not .venv nor downloaded models
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f $(PACKAGE)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Lepton needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@command -v c++ >/dev/null || \
+	  { echo "A C++ compiler is needed: apt-get install g++" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m virtualenv --quiet $(VENV) 2>/dev/null || \
+	  { rm -rf $(VENV); echo "No virtual environment could be made: apt-get install python3-venv" >&2; exit 1; }
+
+$(TOOLS): $(BIN)/python constraints.txt
+	@mkdir -p $(STAMPS) build
+	@echo "Installing build tools into $(VENV)"
+	@$(INSTALL) --upgrade pip
+	@$(INSTALL) $(BUILD_TOOLS)
+	@touch $@
+
+# The package comes along here only so that pip reads the extras from pyproject.toml.
+$(SERVE): $(TOOLS) pyproject.toml
+	@echo "Building Lepton and installing what it needs"
+	@$(INSTALL) --no-build-isolation '.[serve]'
+	@touch $@ $(PACKAGE)
+
+$(DEVELOP): $(TOOLS) pyproject.toml
+	@echo "Building Lepton and installing what its tests need"
+	@$(INSTALL) --no-build-isolation '.[serve,test,check]'
+	@touch $@ $(SERVE) $(PACKAGE)
+
+# A changed source is built and installed again before anything runs.
+$(PACKAGE): $(TOOLS) $(SOURCES) pyproject.toml | $(SERVE)
+	@echo "Refreshing Lepton in $(VENV)"
+	@$(INSTALL) --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
