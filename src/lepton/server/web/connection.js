@@ -1,0 +1,79 @@
+// Finds out which models the server has, and keeps asking while it cannot be reached.
+
+import { ApiError, listModels } from "./api.js";
+import { element } from "./dom.js";
+import { onLanguage, text } from "./i18n.js";
+
+const FIRST_PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 10_000;
+const STATE_WORDS = {
+  connecting: "modelConnecting",
+  ready: "modelReady",
+  unreachable: "modelUnreachable",
+  locked: "keyTitle",
+};
+
+/** The chosen model and the state of the connection, shown in the page's header. */
+export class Connection {
+  #state = "connecting";
+  #checking = false;
+
+  /** `onLocked()` runs when the server asks for an API key. */
+  constructor(onLocked) {
+    this.onLocked = onLocked;
+    this.box = document.getElementById("model-box");
+    this.select = document.getElementById("model");
+    this.stateWords = document.getElementById("model-state");
+    this.notice = document.getElementById("connection");
+    this.#list([]);
+    onLanguage(() => this.#show(this.#state));
+  }
+
+  /** The id of the model to talk to, or an empty string before the server has named one. */
+  get model() {
+    return this.select.value;
+  }
+
+  /** Asks until the server answers. */
+  async check() {
+    if (this.#checking) return;
+    this.#checking = true;
+    let pause = FIRST_PAUSE_MS;
+    while (!(await this.#ask())) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+    }
+    this.#checking = false;
+  }
+
+  async #ask() {
+    try {
+      this.#list(await listModels());
+      this.#show("ready");
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      const locked = error.kind === "unauthorized" || error.kind === "forbidden";
+      this.#show(locked ? "locked" : "unreachable");
+      if (locked) this.onLocked();
+      return locked;
+    }
+  }
+
+  #list(models) {
+    const chosen = this.select.value;
+    this.select.replaceChildren(...models.map((id) => element("option", { value: id }, id)));
+    if (models.includes(chosen)) this.select.value = chosen;
+    this.select.disabled = models.length < 2;
+    document.title = this.model ? `${this.model} · Lepton` : "Lepton";
+  }
+
+  #show(state) {
+    this.#state = state;
+    this.box.dataset.state = state;
+    this.stateWords.textContent = text(STATE_WORDS[state]);
+    this.box.title = text(STATE_WORDS[state]);
+    this.notice.hidden = state !== "unreachable";
+    if (!this.model) this.select.replaceChildren(element("option", { value: "" }, text("noModel")));
+  }
+}
