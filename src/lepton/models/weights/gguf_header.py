@@ -197,8 +197,8 @@ class _Cursor:
                 self.need(length)
             try:
                 result.append(str(view[position : position + length], "utf-8"))
-            except UnicodeDecodeError as error:
-                raise self.error("the text is not valid UTF-8", position + error.start)
+            except UnicodeDecodeError as cause:
+                raise self.error("the text is not valid UTF-8", position + cause.start) from None
             position += length
         self.position = position
         return result
