@@ -1,0 +1,146 @@
+// The Python face of the native core: lepton.kernels._native.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "dispatch.h"
+#include "matrix.h"
+#include "program.h"
+#include "thread_pool.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace lepton {
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using IntTable = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+Floats new_floats(size_t rows, size_t columns) {
+  float* data = new float[rows * columns];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  return Floats(data, {rows, columns}, owner);
+}
+
+std::shared_ptr<Matrix> make_matrix(int type, size_t rows, size_t columns, Bytes source,
+                                    ThreadPool& pool) {
+  const auto tensor_type = static_cast<TensorType>(type);
+  if (rows == 0 || columns == 0 || rows > (size_t{1} << 31) || columns > (size_t{1} << 31))
+    throw std::invalid_argument("matrix dimensions must be between 1 and 2^31");
+  if (source.size() != Matrix::source_bytes(tensor_type, rows, columns))
+    throw std::invalid_argument("the buffer does not have the size of the matrix");
+  const nb::gil_scoped_release release;
+  return std::make_shared<Matrix>(tensor_type, rows, columns, source.data(), pool);
+}
+
+Floats unpack(const Matrix& matrix) {
+  Floats out = new_floats(matrix.rows(), matrix.columns());
+  for (size_t r = 0; r < matrix.rows(); ++r)
+    matrix.unpack_row(r, out.data() + r * matrix.columns());
+  return out;
+}
+
+Floats forward(Program& program, Ints token_ids, Ints positions, Ints row_starts,
+               IntTable block_tables, Ints logit_rows) {
+  if (row_starts.size() == 0 || positions.size() != token_ids.size() ||
+      block_tables.shape(0) != row_starts.size() - 1)
+    throw std::invalid_argument("the arrays of a batch do not agree in size");
+  BatchView batch{};
+  batch.token_ids = token_ids.data();
+  batch.positions = positions.data();
+  batch.rows = token_ids.size();
+  batch.row_starts = row_starts.data();
+  batch.sequences = row_starts.size() - 1;
+  batch.block_tables = block_tables.data();
+  batch.table_width = block_tables.shape(1);
+  batch.logit_rows = logit_rows.data();
+  batch.num_logits = logit_rows.size();
+  Floats logits = new_floats(batch.num_logits, program.vocab_size());
+  const nb::gil_scoped_release release;
+  program.forward(batch, logits.data());
+  return logits;
+}
+
+}  // namespace
+}  // namespace lepton
+
+NB_MODULE(_native, m) {
+  using namespace lepton;
+  m.def("supported_isas", &supported_isas, "Instruction sets this machine can run, best first.");
+  m.def(
+      "selected_isa", [](const std::string& name) { return kernel_table(name).name; },
+      "name"_a = "", "The instruction set used for `name` ('' for LEPTON_ISA or the best).");
+  m.def("usable_cpus", &usable_cpus, "CPUs allowed by affinity and control group, at least 1.");
+
+  nb::class_<ThreadPool>(m, "ThreadPool", "A persistent pool of worker threads.")
+      .def(nb::init<int>(), "threads"_a = 0)
+      .def_prop_ro("threads", &ThreadPool::threads);
+
+  nb::class_<Matrix>(m, "Matrix", "A weight matrix packed into panels of 16 outputs.")
+      .def(nb::new_(&make_matrix), "type"_a, "rows"_a, "columns"_a, "source"_a, "pool"_a)
+      .def("unpack", &unpack, "The weights as float32 [rows, columns].")
+      .def_prop_ro("rows", &Matrix::rows)
+      .def_prop_ro("columns", &Matrix::columns)
+      .def_prop_ro("nbytes", &Matrix::bytes);
+
+  nb::class_<NormWeights>(m, "Norm").def(nb::init<std::vector<float>, float>(), "weight"_a,
+                                         "epsilon"_a);
+  nb::class_<LinearWeights>(m, "Linear")
+      .def(
+          "__init__",
+          [](LinearWeights* self, std::shared_ptr<Matrix> matrix, std::vector<float> bias) {
+            new (self) LinearWeights{std::move(matrix), std::move(bias)};
+          },
+          "matrix"_a, "bias"_a);
+
+  nb::class_<Program>(m, "Program", "A model's stages and its paged KV cache.")
+      .def(nb::init<std::shared_ptr<ThreadPool>, size_t, size_t, int, const std::string&>(),
+           "pool"_a, "hidden"_a, "num_blocks"_a, "planes"_a, "isa"_a = "")
+      .def(
+          "set_embedding",
+          [](Program& p, std::shared_ptr<Matrix> matrix, float scale) {
+            p.set_embedding(std::move(matrix), scale);
+          },
+          "matrix"_a, "scale"_a)
+      .def(
+          "add_rope",
+          [](Program& p, std::vector<float> frequencies, bool interleaved, float magnitude) {
+            return p.add_rope({std::move(frequencies), interleaved, magnitude});
+          },
+          "inverse_frequencies"_a, "interleaved"_a, "magnitude"_a)
+      .def(
+          "add_attention",
+          [](Program& p, const NormWeights& norm, const LinearWeights& query,
+             const LinearWeights& key, const LinearWeights& value, const LinearWeights& output,
+             size_t num_heads, size_t num_kv_heads, size_t head_dim, float scale, size_t rope,
+             size_t window, std::optional<NormWeights> query_norm,
+             std::optional<NormWeights> key_norm, std::optional<NormWeights> post_norm) {
+            p.add_attention({norm, query, key, value, output, num_heads, num_kv_heads, head_dim,
+                             scale, rope, window, std::move(query_norm), std::move(key_norm),
+                             std::move(post_norm)});
+          },
+          nb::kw_only(), "norm"_a, "query"_a, "key"_a, "value"_a, "output"_a, "num_heads"_a,
+          "num_kv_heads"_a, "head_dim"_a, "scale"_a, "rope"_a, "window"_a, "query_norm"_a.none(),
+          "key_norm"_a.none(), "post_norm"_a.none())
+      .def(
+          "add_gated_mlp",
+          [](Program& p, const NormWeights& norm, const LinearWeights& gate,
+             const LinearWeights& up, const LinearWeights& down, bool gelu,
+             std::optional<NormWeights> post_norm) {
+            p.add_gated_mlp({norm, gate, up, down, gelu, std::move(post_norm)});
+          },
+          nb::kw_only(), "norm"_a, "gate"_a, "up"_a, "down"_a, "gelu"_a, "post_norm"_a.none())
+      .def("set_head", &Program::set_head, "norm"_a, "output"_a)
+      .def("forward", &forward, "token_ids"_a, "positions"_a, "row_starts"_a, "block_tables"_a,
+           "logit_rows"_a, "Runs one ragged step; returns logits [wanted, vocabulary].")
+      .def_prop_ro("vocab_size", &Program::vocab_size)
+      .def_prop_ro("num_blocks", &Program::num_blocks)
+      .def_prop_ro("bytes_per_block", &Program::bytes_per_block)
+      .def_prop_ro("isa", [](const Program& p) { return std::string(p.isa()); });
+}

@@ -1,0 +1,9 @@
+#include "kernels.inl"
+#include "simd_avx2.h"
+
+namespace lepton {
+
+extern const KernelTable kernels_avx2;
+const KernelTable kernels_avx2 = kTable;
+
+}  // namespace lepton

@@ -1,0 +1,504 @@
+#include "program.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "dispatch.h"
+#include "half.h"
+
+namespace lepton {
+
+namespace {
+
+constexpr size_t kPrefillRows = 64;  // rows that go through a panel together
+
+size_t round_up(size_t value, size_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Rows of floats in memory that grows on demand; the stride is a multiple of 64.
+class Rows {
+ public:
+  void reserve(size_t rows, size_t columns) {
+    stride_ = round_up(columns, 64);
+    if (rows * stride_ * sizeof(float) > buffer_.size())
+      buffer_ = AlignedBuffer(rows * stride_ * sizeof(float));
+  }
+  float* row(size_t index) const { return buffer_.as<float>() + index * stride_; }
+  size_t stride() const { return stride_; }
+
+ private:
+  AlignedBuffer buffer_;
+  size_t stride_ = 0;
+};
+
+class QuantizedBuffer {
+ public:
+  void reserve(size_t rows, size_t columns, int planes) {
+    const size_t padded = round_up(columns, kBlockColumns);
+    view_.planes = planes;
+    view_.columns = padded;
+    const size_t values = rows * padded;
+    if (values * static_cast<size_t>(planes) > values_.size()) {
+      values_ = AlignedBuffer(values * static_cast<size_t>(planes));
+      scales_ = AlignedBuffer(values / 32 * sizeof(float));
+      integer_sums_ = AlignedBuffer(values / 16 * static_cast<size_t>(planes) * sizeof(int32_t));
+      sums_ = AlignedBuffer(values / 16 * sizeof(float));
+    }
+    for (int p = 0; p < planes; ++p) {
+      view_.values[p] = values_.as<int8_t>() + static_cast<size_t>(p) * values;
+      view_.integer_sums[p] = integer_sums_.as<int32_t>() + static_cast<size_t>(p) * values / 16;
+    }
+    view_.scales = scales_.as<float>();
+    view_.sums = sums_.as<float>();
+  }
+  const QuantizedRows& view() const { return view_; }
+
+ private:
+  QuantizedRows view_{};
+  AlignedBuffer values_, scales_, integer_sums_, sums_;
+};
+
+// A matrix and where its outputs go; several share one parallel loop.
+struct Destination {
+  const LinearWeights* weights;
+  float* output;
+  size_t stride;
+};
+
+void check(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+void check_norm(const std::optional<NormWeights>& norm, size_t size, const char* message) {
+  check(!norm || norm->weight.size() == size, message);
+}
+
+void check_linear(LinearWeights& linear, size_t outputs, size_t inputs, const char* message) {
+  check(linear.matrix && linear.matrix->rows() == outputs && linear.matrix->columns() == inputs &&
+            (linear.bias.empty() || linear.bias.size() == outputs),
+        message);
+  if (!linear.bias.empty()) linear.bias.resize(round_up(outputs, kPanelRows), 0.0f);
+}
+
+bool any_quantized(std::initializer_list<const LinearWeights*> weights) {
+  return std::any_of(weights.begin(), weights.end(),
+                     [](const LinearWeights* w) { return w->matrix->quantized(); });
+}
+
+void rotate(float* head, const RopeTable& rope, const float* cosines, const float* sines) {
+  const size_t half = rope.inverse_frequencies.size();
+  for (size_t i = 0; i < half; ++i) {
+    float& a = rope.interleaved ? head[2 * i] : head[i];
+    float& b = rope.interleaved ? head[2 * i + 1] : head[i + half];
+    const float x = a, y = b;
+    a = x * cosines[i] - y * sines[i];
+    b = x * sines[i] + y * cosines[i];
+  }
+}
+
+}  // namespace
+
+struct Program::Layer {
+  std::optional<AttentionStage> attention;
+  std::optional<GatedMlpStage> mlp;
+  AlignedBuffer keys, values;
+  CacheView cache{};
+};
+
+struct Program::Buffers {
+  Rows residual, normed, query, key, value, mixed, gate, up, logits;
+  QuantizedBuffer quantized;
+  std::vector<Rows> cosines, sines;  // per rope [rows, head_dim / 2]
+  std::vector<size_t> sequence_of_row;
+  std::vector<std::vector<float>> scratch;  // per worker
+
+  // Runs several products of the same input in one parallel loop.
+  void multiply(ThreadPool& pool, const KernelTable& kernels, const Rows& input, size_t rows,
+                std::initializer_list<Destination> destinations, bool accumulate) {
+    size_t panels = 0;
+    for (const Destination& d : destinations) panels += d.weights->matrix->panels();
+    const size_t row_blocks = (rows + kPrefillRows - 1) / kPrefillRows;
+    const size_t threads = static_cast<size_t>(pool.threads());
+    const size_t chunk = std::max<size_t>(1, panels / (threads * 8));
+    pool.parallel_for(row_blocks * panels, chunk, [&](size_t begin, size_t end, int) {
+      while (begin < end) {
+        const size_t row_block = begin / panels;
+        size_t panel = begin % panels;
+        const Destination* d = destinations.begin();
+        for (; panel >= d->weights->matrix->panels(); ++d) panel -= d->weights->matrix->panels();
+        const Matrix& matrix = *d->weights->matrix;
+        const size_t count = std::min(end - begin, matrix.panels() - panel);
+        Product product{};
+        product.panels = matrix.panel(panel);
+        product.num_panels = count;
+        product.panel_bytes = matrix.panel_bytes();
+        product.columns = matrix.columns();
+        product.quantized = &quantized.view();
+        product.input = input.row(0);
+        product.input_stride = input.stride();
+        product.bias =
+            d->weights->bias.empty() ? nullptr : d->weights->bias.data() + panel * kPanelRows;
+        product.output = d->output + panel * kPanelRows;
+        product.output_stride = d->stride;
+        product.row_begin = row_block * kPrefillRows;
+        product.row_end = std::min(rows, product.row_begin + kPrefillRows);
+        product.accumulate = accumulate;
+        kernels.product(matrix.type(), quantized.view().planes)(product);
+        begin += count;
+      }
+    });
+  }
+};
+
+Program::Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
+                 const std::string& isa)
+    : pool_(std::move(pool)),
+      kernels_(kernel_table(isa)),
+      hidden_(hidden),
+      num_blocks_(num_blocks),
+      planes_(planes),
+      buffers_(std::make_unique<Buffers>()) {
+  check(hidden > 0, "hidden must be positive");
+  check(num_blocks > 0 && num_blocks < (size_t{1} << 31), "num_blocks must be positive");
+  check(planes == 1 || planes == 2, "planes must be 1 or 2");
+}
+
+Program::~Program() = default;
+
+void Program::set_embedding(SharedMatrix matrix, float scale) {
+  check(matrix && matrix->columns() == hidden_, "embedding must be [vocabulary, hidden]");
+  embedding_ = std::move(matrix);
+  embedding_scale_ = scale;
+}
+
+size_t Program::add_rope(RopeTable rope) {
+  check(!rope.inverse_frequencies.empty(), "rope needs at least one frequency");
+  ropes_.push_back(std::move(rope));
+  return ropes_.size() - 1;
+}
+
+void Program::add_attention(AttentionStage s) {
+  check(s.head_dim > 0 && s.head_dim % 2 == 0, "head_dim must be positive and even");
+  check(s.num_kv_heads > 0 && s.num_heads > 0 && s.num_heads % s.num_kv_heads == 0,
+        "num_heads must be a multiple of num_kv_heads");
+  check(s.rope < ropes_.size() && ropes_[s.rope].inverse_frequencies.size() * 2 == s.head_dim,
+        "rope must have head_dim / 2 frequencies");
+  check(s.norm.weight.size() == hidden_, "attention norm must have hidden weights");
+  check_norm(s.query_norm, s.head_dim, "query norm must have head_dim weights");
+  check_norm(s.key_norm, s.head_dim, "key norm must have head_dim weights");
+  check_norm(s.post_norm, hidden_, "attention post norm must have hidden weights");
+  check_linear(s.query, s.num_heads * s.head_dim, hidden_, "query weights have the wrong shape");
+  check_linear(s.key, s.num_kv_heads * s.head_dim, hidden_, "key weights have the wrong shape");
+  check_linear(s.value, s.num_kv_heads * s.head_dim, hidden_, "value weights have the wrong shape");
+  check_linear(s.output, hidden_, s.num_heads * s.head_dim,
+               "attention output weights have the wrong shape");
+  auto layer = std::make_unique<Layer>();
+  CacheView& cache = layer->cache;
+  cache.num_kv_heads = s.num_kv_heads;
+  cache.head_dim = s.head_dim;
+  cache.padded_dim = round_up(s.head_dim, 16);
+  layer->keys = AlignedBuffer(cache.key_offset(num_blocks_, 0) * sizeof(uint16_t));
+  layer->values = AlignedBuffer(cache.value_offset(num_blocks_, 0) * sizeof(uint16_t));
+  cache.keys = layer->keys.as<uint16_t>();
+  cache.values = layer->values.as<uint16_t>();
+  layer->attention = std::move(s);
+  layers_.push_back(std::move(layer));
+}
+
+void Program::add_gated_mlp(GatedMlpStage s) {
+  check(s.norm.weight.size() == hidden_, "mlp norm must have hidden weights");
+  check_norm(s.post_norm, hidden_, "mlp post norm must have hidden weights");
+  check(s.gate.matrix != nullptr, "gate weights are missing");
+  const size_t inner = s.gate.matrix->rows();
+  check_linear(s.gate, inner, hidden_, "gate weights have the wrong shape");
+  check_linear(s.up, inner, hidden_, "up weights have the wrong shape");
+  check_linear(s.down, hidden_, inner, "down weights have the wrong shape");
+  auto layer = std::make_unique<Layer>();
+  layer->mlp = std::move(s);
+  layers_.push_back(std::move(layer));
+}
+
+void Program::set_head(NormWeights norm, LinearWeights output) {
+  check(norm.weight.size() == hidden_, "head norm must have hidden weights");
+  check(output.matrix != nullptr, "head weights are missing");
+  check_linear(output, output.matrix->rows(), hidden_, "head weights have the wrong shape");
+  head_norm_ = std::move(norm);
+  head_ = std::move(output);
+}
+
+size_t Program::vocab_size() const { return head_.matrix ? head_.matrix->rows() : 0; }
+
+size_t Program::bytes_per_block() const {
+  size_t values = 0;
+  for (const auto& layer : layers_)
+    if (layer->attention) values += layer->cache.key_offset(1, 0) + layer->cache.value_offset(1, 0);
+  return values * sizeof(uint16_t);
+}
+
+void Program::validate(const BatchView& b) const {
+  check(embedding_ && head_.matrix, "the program has no embedding or no head");
+  check(b.row_starts[0] == 0 && static_cast<size_t>(b.row_starts[b.sequences]) == b.rows,
+        "row_starts must run from 0 to the number of rows");
+  const auto vocabulary = static_cast<int64_t>(embedding_->rows());
+  for (size_t s = 0; s < b.sequences; ++s) {
+    check(b.row_starts[s] < b.row_starts[s + 1], "every sequence needs at least one row");
+    check(static_cast<size_t>(b.row_starts[s + 1]) <= b.rows, "row_starts are out of range");
+    const auto begin = static_cast<size_t>(b.row_starts[s]);
+    const auto end = static_cast<size_t>(b.row_starts[s + 1]);
+    for (size_t r = begin; r < end; ++r) {
+      check(b.token_ids[r] >= 0 && b.token_ids[r] < vocabulary, "token id outside the vocabulary");
+      check(b.positions[r] >= 0 && (r == begin || b.positions[r] == b.positions[r - 1] + 1),
+            "positions of a sequence must be consecutive");
+    }
+    const size_t blocks = static_cast<size_t>(b.positions[end - 1]) / kCacheBlockTokens + 1;
+    check(blocks <= b.table_width, "a block table is shorter than its sequence");
+    for (size_t i = 0; i < blocks; ++i) {
+      const int32_t block = b.block_tables[s * b.table_width + i];
+      check(block >= 0 && static_cast<size_t>(block) < num_blocks_, "block index out of range");
+    }
+  }
+  for (size_t i = 0; i < b.num_logits; ++i)
+    check(b.logit_rows[i] >= 0 && static_cast<size_t>(b.logit_rows[i]) < b.rows,
+          "logit row out of range");
+}
+
+void Program::forward(const BatchView& batch, float* logits) {
+  validate(batch);
+  if (batch.rows == 0) return;
+  embed(batch);
+  turn_ropes(batch);
+  for (const auto& layer : layers_) {
+    if (layer->attention)
+      run_attention(*layer, batch);
+    else
+      run_gated_mlp(*layer, batch);
+  }
+  run_head(batch, logits);
+}
+
+void Program::embed(const BatchView& batch) {
+  Buffers& buf = *buffers_;
+  buf.residual.reserve(batch.rows, hidden_);
+  buf.sequence_of_row.resize(batch.rows);
+  for (size_t s = 0; s < batch.sequences; ++s)
+    std::fill(buf.sequence_of_row.begin() + batch.row_starts[s],
+              buf.sequence_of_row.begin() + batch.row_starts[s + 1], s);
+  pool_->parallel_for(batch.rows, 8, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) {
+      float* x = buf.residual.row(r);
+      embedding_->unpack_row(static_cast<size_t>(batch.token_ids[r]), x);
+      for (size_t i = 0; i < hidden_; ++i) x[i] *= embedding_scale_;
+    }
+  });
+}
+
+void Program::turn_ropes(const BatchView& batch) {
+  Buffers& buf = *buffers_;
+  buf.cosines.resize(ropes_.size());
+  buf.sines.resize(ropes_.size());
+  for (size_t i = 0; i < ropes_.size(); ++i) {
+    const RopeTable& rope = ropes_[i];
+    const size_t half = rope.inverse_frequencies.size();
+    buf.cosines[i].reserve(batch.rows, half);
+    buf.sines[i].reserve(batch.rows, half);
+    pool_->parallel_for(batch.rows, 16, [&](size_t begin, size_t end, int) {
+      for (size_t r = begin; r < end; ++r) {
+        for (size_t j = 0; j < half; ++j) {
+          const float angle = static_cast<float>(batch.positions[r]) * rope.inverse_frequencies[j];
+          buf.cosines[i].row(r)[j] = static_cast<float>(std::cos(double{angle})) * rope.magnitude;
+          buf.sines[i].row(r)[j] = static_cast<float>(std::sin(double{angle})) * rope.magnitude;
+        }
+      }
+    });
+  }
+}
+
+void Program::normalize(const NormWeights& norm, const float* x, size_t rows, bool quantize) {
+  Buffers& buf = *buffers_;
+  buf.normed.reserve(rows, hidden_);
+  if (quantize) buf.quantized.reserve(rows, hidden_, planes_);
+  const size_t stride = buf.residual.stride();
+  pool_->parallel_for(rows, 4, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) {
+      float* y = buf.normed.row(r);
+      kernels_.rms_norm(x + r * stride, norm.weight.data(), norm.epsilon, hidden_,
+                        buf.normed.stride(), y);
+      if (quantize) kernels_.quantize_row(y, r, buf.quantized.view());
+    }
+  });
+}
+
+void Program::run_attention(const Layer& layer, const BatchView& batch) {
+  const AttentionStage& s = *layer.attention;
+  Buffers& buf = *buffers_;
+  const size_t rows = batch.rows;
+  normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.query, &s.key, &s.value}));
+  buf.query.reserve(rows, s.num_heads * s.head_dim);
+  buf.key.reserve(rows, s.num_kv_heads * s.head_dim);
+  buf.value.reserve(rows, s.num_kv_heads * s.head_dim);
+  buf.multiply(*pool_, kernels_, buf.normed, rows,
+               {{&s.query, buf.query.row(0), buf.query.stride()},
+                {&s.key, buf.key.row(0), buf.key.stride()},
+                {&s.value, buf.value.row(0), buf.value.stride()}},
+               false);
+  rotate_and_store(layer, batch);
+  attend(layer, batch);
+  if (s.post_norm) {
+    buf.normed.reserve(rows, hidden_);
+    buf.multiply(*pool_, kernels_, buf.mixed, rows,
+                 {{&s.output, buf.normed.row(0), buf.normed.stride()}}, false);
+    add_post_norm(*s.post_norm, rows);
+  } else {
+    buf.multiply(*pool_, kernels_, buf.mixed, rows,
+                 {{&s.output, buf.residual.row(0), buf.residual.stride()}}, true);
+  }
+}
+
+// Query and key norms, rotation, and the new keys and values into their cache slots.
+void Program::rotate_and_store(const Layer& layer, const BatchView& batch) {
+  const AttentionStage& s = *layer.attention;
+  const CacheView& cache = layer.cache;
+  const RopeTable& rope = ropes_[s.rope];
+  Buffers& buf = *buffers_;
+  const size_t dim = s.head_dim;
+  const auto turn = [&](float* head, const std::optional<NormWeights>& norm, size_t row) {
+    if (norm) kernels_.rms_norm(head, norm->weight.data(), norm->epsilon, dim, dim, head);
+    rotate(head, rope, buf.cosines[s.rope].row(row), buf.sines[s.rope].row(row));
+  };
+  pool_->parallel_for(batch.rows, 4, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) {
+      for (size_t h = 0; h < s.num_heads; ++h) turn(buf.query.row(r) + h * dim, s.query_norm, r);
+      const auto position = static_cast<size_t>(batch.positions[r]);
+      const size_t slot = position % kCacheBlockTokens;
+      const int32_t* table = batch.block_tables + buf.sequence_of_row[r] * batch.table_width;
+      const auto block = static_cast<size_t>(table[position / kCacheBlockTokens]);
+      for (size_t h = 0; h < s.num_kv_heads; ++h) {
+        float* key = buf.key.row(r) + h * dim;
+        turn(key, s.key_norm, r);
+        uint16_t* keys = cache.keys + cache.key_offset(block, h);
+        for (size_t d = 0; d < dim; ++d)
+          keys[d / 2 * 32 + slot * 2 + d % 2] = float_to_bfloat16(key[d]);
+        const float* value = buf.value.row(r) + h * dim;
+        uint16_t* values =
+            cache.values + cache.value_offset(block, h) + slot / 2 * cache.padded_dim * 2;
+        for (size_t d = 0; d < dim; ++d) values[d * 2 + slot % 2] = float_to_bfloat16(value[d]);
+      }
+    }
+  });
+}
+
+void Program::attend(const Layer& layer, const BatchView& batch) {
+  const AttentionStage& s = *layer.attention;
+  Buffers& buf = *buffers_;
+  const size_t width = s.num_heads * s.head_dim;
+  const size_t group = s.num_heads / s.num_kv_heads;
+  buf.mixed.reserve(batch.rows, width);
+  size_t longest = 0;
+  for (size_t r = 0; r < batch.rows; ++r)
+    longest = std::max(longest, static_cast<size_t>(batch.positions[r]) + 1);
+  if (s.window != 0) longest = std::min(longest, s.window);
+  buf.scratch.resize(static_cast<size_t>(pool_->threads()));
+  for (std::vector<float>& scratch : buf.scratch)
+    scratch.resize(
+        std::max(scratch.size(), group * (round_up(longest, 16) + 16) + layer.cache.padded_dim));
+  pool_->parallel_for(batch.rows * s.num_kv_heads, 1, [&](size_t begin, size_t end, int worker) {
+    for (size_t i = begin; i < end; ++i) {
+      const size_t row = i / s.num_kv_heads;
+      const auto position = static_cast<size_t>(batch.positions[row]);
+      AttendItem item{};
+      item.cache = &layer.cache;
+      item.block_table = batch.block_tables + buf.sequence_of_row[row] * batch.table_width;
+      item.kv_head = i % s.num_kv_heads;
+      item.group = group;
+      item.queries = buf.query.row(row) + item.kv_head * group * s.head_dim;
+      item.output = buf.mixed.row(row) + item.kv_head * group * s.head_dim;
+      item.scale = s.scale;
+      item.last = position;
+      item.first = s.window != 0 && position + 1 > s.window ? position + 1 - s.window : 0;
+      item.scratch = buf.scratch[static_cast<size_t>(worker)].data();
+      kernels_.attend(item);
+    }
+  });
+  const bool quantize = s.output.matrix->quantized();
+  if (quantize) buf.quantized.reserve(batch.rows, width, planes_);
+  pool_->parallel_for(batch.rows, 8, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) {
+      float* mixed = buf.mixed.row(r);
+      std::fill(mixed + width, mixed + buf.mixed.stride(), 0.0f);
+      if (quantize) kernels_.quantize_row(mixed, r, buf.quantized.view());
+    }
+  });
+}
+
+void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
+  const GatedMlpStage& s = *layer.mlp;
+  Buffers& buf = *buffers_;
+  const size_t rows = batch.rows;
+  const size_t inner = s.gate.matrix->rows();
+  normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.gate, &s.up}));
+  buf.gate.reserve(rows, inner);
+  buf.up.reserve(rows, inner);
+  buf.multiply(
+      *pool_, kernels_, buf.normed, rows,
+      {{&s.gate, buf.gate.row(0), buf.gate.stride()}, {&s.up, buf.up.row(0), buf.up.stride()}},
+      false);
+  const bool quantize = s.down.matrix->quantized();
+  if (quantize) buf.quantized.reserve(rows, inner, planes_);
+  const auto activate = s.gelu ? kernels_.gelu_tanh_gate : kernels_.silu_gate;
+  pool_->parallel_for(rows, 4, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) {
+      float* y = buf.gate.row(r);
+      activate(y, buf.up.row(r), round_up(inner, kPanelRows), y);
+      std::fill(y + inner, y + buf.gate.stride(), 0.0f);
+      if (quantize) kernels_.quantize_row(y, r, buf.quantized.view());
+    }
+  });
+  if (s.post_norm) {
+    buf.normed.reserve(rows, hidden_);
+    buf.multiply(*pool_, kernels_, buf.gate, rows,
+                 {{&s.down, buf.normed.row(0), buf.normed.stride()}}, false);
+    add_post_norm(*s.post_norm, rows);
+  } else {
+    buf.multiply(*pool_, kernels_, buf.gate, rows,
+                 {{&s.down, buf.residual.row(0), buf.residual.stride()}}, true);
+  }
+}
+
+// residual += norm(normed)
+void Program::add_post_norm(const NormWeights& norm, size_t rows) {
+  Buffers& buf = *buffers_;
+  pool_->parallel_for(rows, 4, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) {
+      float* y = buf.normed.row(r);
+      kernels_.rms_norm(y, norm.weight.data(), norm.epsilon, hidden_, hidden_, y);
+      float* x = buf.residual.row(r);
+      for (size_t i = 0; i < hidden_; ++i) x[i] += y[i];
+    }
+  });
+}
+
+void Program::run_head(const BatchView& batch, float* logits) {
+  Buffers& buf = *buffers_;
+  const size_t vocabulary = vocab_size();
+  // The wanted rows, gathered.
+  buf.mixed.reserve(std::max<size_t>(batch.num_logits, 1), hidden_);
+  for (size_t i = 0; i < batch.num_logits; ++i)
+    std::memcpy(buf.mixed.row(i), buf.residual.row(static_cast<size_t>(batch.logit_rows[i])),
+                buf.residual.stride() * sizeof(float));
+  // Sixty-four rows at a time keep the padded copy of the logits small.
+  for (size_t first = 0; first < batch.num_logits; first += kPrefillRows) {
+    const size_t rows = std::min(kPrefillRows, batch.num_logits - first);
+    normalize(head_norm_, buf.mixed.row(first), rows, head_.matrix->quantized());
+    buf.logits.reserve(rows, vocabulary);
+    buf.multiply(*pool_, kernels_, buf.normed, rows,
+                 {{&head_, buf.logits.row(0), buf.logits.stride()}}, false);
+    for (size_t r = 0; r < rows; ++r)
+      std::memcpy(logits + (first + r) * vocabulary, buf.logits.row(r), vocabulary * sizeof(float));
+  }
+}
+
+}  // namespace lepton

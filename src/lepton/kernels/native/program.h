@@ -1,0 +1,118 @@
+// A model's stages, compiled to a list of fused steps, and its paged KV cache.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "matrix.h"
+#include "thread_pool.h"
+
+namespace lepton {
+
+constexpr int kCacheBlockTokens = 16;
+
+using SharedMatrix = std::shared_ptr<const Matrix>;
+
+struct NormWeights {
+  std::vector<float> weight;
+  float epsilon;
+};
+
+struct LinearWeights {
+  SharedMatrix matrix;
+  std::vector<float> bias;  // empty, or one value per output
+};
+
+struct RopeTable {
+  std::vector<float> inverse_frequencies;  // [head_dim / 2]
+  bool interleaved;
+  float magnitude;
+};
+
+struct AttentionStage {
+  NormWeights norm;
+  LinearWeights query, key, value, output;
+  size_t num_heads, num_kv_heads, head_dim;
+  float scale;
+  size_t rope;    // index of add_rope()
+  size_t window;  // 0: unlimited
+  std::optional<NormWeights> query_norm, key_norm, post_norm;
+};
+
+struct GatedMlpStage {
+  NormWeights norm;
+  LinearWeights gate, up, down;
+  bool gelu;
+  std::optional<NormWeights> post_norm;
+};
+
+// One ragged step; see Batch in executors/base.py.
+struct BatchView {
+  const int32_t* token_ids;
+  const int32_t* positions;
+  size_t rows;
+  const int32_t* row_starts;
+  size_t sequences;
+  const int32_t* block_tables;
+  size_t table_width;
+  const int32_t* logit_rows;
+  size_t num_logits;
+};
+
+// Stages are added once, in order, then forward() runs them any number of times. Not thread-safe.
+class Program {
+ public:
+  // `planes` of int8 activations (1 or 2); `isa` empty for the machine's best.
+  Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
+          const std::string& isa);
+  ~Program();
+
+  void set_embedding(SharedMatrix matrix, float scale);
+  size_t add_rope(RopeTable rope);
+  void add_attention(AttentionStage stage);
+  void add_gated_mlp(GatedMlpStage stage);
+  void set_head(NormWeights norm, LinearWeights output);
+
+  size_t vocab_size() const;
+  size_t num_blocks() const { return num_blocks_; }
+  size_t bytes_per_block() const;
+  const char* isa() const { return kernels_.name; }
+
+  // Writes logits [num_logits, vocab_size]. Throws std::invalid_argument, before anything is
+  // written to the cache, when the batch is inconsistent.
+  void forward(const BatchView& batch, float* logits);
+
+ private:
+  struct Layer;
+  struct Buffers;
+
+  void validate(const BatchView& batch) const;
+  void embed(const BatchView& batch);
+  void turn_ropes(const BatchView& batch);
+  void run_attention(const Layer& layer, const BatchView& batch);
+  void rotate_and_store(const Layer& layer, const BatchView& batch);
+  void attend(const Layer& layer, const BatchView& batch);
+  void run_gated_mlp(const Layer& layer, const BatchView& batch);
+  void run_head(const BatchView& batch, float* logits);
+  void add_post_norm(const NormWeights& norm, size_t rows);
+  void normalize(const NormWeights& norm, const float* x, size_t rows, bool quantize);
+
+  const std::shared_ptr<ThreadPool> pool_;
+  const KernelTable& kernels_;
+  const size_t hidden_;
+  const size_t num_blocks_;
+  const int planes_;
+  SharedMatrix embedding_;
+  float embedding_scale_ = 1.0f;
+  std::vector<RopeTable> ropes_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  NormWeights head_norm_;
+  LinearWeights head_;
+  std::unique_ptr<Buffers> buffers_;
+};
+
+}  // namespace lepton

@@ -1,0 +1,155 @@
+// AVX2 + FMA + F16C, with AVX-VNNI where the compiler is told it is there: sixteen lanes in two
+// registers.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+struct Simd {
+#ifdef __AVXVNNI__
+  static constexpr const char* kName = "avxvnni";
+  static constexpr int kSignedBias = 128;
+#else
+  static constexpr const char* kName = "avx2";
+  static constexpr int kSignedBias = 0;
+#endif
+  static constexpr int kRowTile = 2;
+
+  struct F {
+    __m256 lo, hi;
+  };
+  struct I {
+    __m256i lo, hi;
+  };
+  struct B {
+    __m256i lo, hi;
+  };
+
+  static F set1(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+  static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static void store(float* p, F v) {
+    _mm256_storeu_ps(p, v.lo);
+    _mm256_storeu_ps(p + 8, v.hi);
+  }
+  static F add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+  static F sub(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+  static F mul(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+  static F div(F a, F b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+  static F fma(F a, F b, F c) {
+    return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+  }
+  static F max(F a, F b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+  static F min(F a, F b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+  static F abs(F a) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
+  }
+
+  static I set1(int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+  static F to_float(I v) { return {_mm256_cvtepi32_ps(v.lo), _mm256_cvtepi32_ps(v.hi)}; }
+  static I round(F v) { return {_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi)}; }
+  static F scale_by_power(F v, I n) {
+    const __m256i bias = _mm256_set1_epi32(127);
+    const __m256i lo = _mm256_slli_epi32(_mm256_add_epi32(n.lo, bias), 23);
+    const __m256i hi = _mm256_slli_epi32(_mm256_add_epi32(n.hi, bias), 23);
+    return {_mm256_mul_ps(v.lo, _mm256_castsi256_ps(lo)),
+            _mm256_mul_ps(v.hi, _mm256_castsi256_ps(hi))};
+  }
+  static int32_t sum(I v) {
+    const __m256i eight = _mm256_add_epi32(v.lo, v.hi);
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+    return _mm_cvtsi128_si32(four);
+  }
+  static void store_int8(int8_t* p, I v) {
+    // packs works within 128-bit halves; the permutation restores the order of the sixteen words.
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8);
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+  }
+
+  static F load_f16(const uint16_t* p) {
+    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(v)),
+            _mm256_cvtph_ps(_mm256_extracti128_si256(v, 1))};
+  }
+  static F load_u8(const uint8_t* p) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(v, 8)))};
+  }
+  static F load_s8(const uint8_t* p) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
+  }
+  static void load_bf16_pairs(const uint16_t* p, F& even, F& odd) {
+    const B v = load_bytes(reinterpret_cast<const uint8_t*>(p));
+    const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    even = {_mm256_castsi256_ps(_mm256_slli_epi32(v.lo, 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(v.hi, 16))};
+    odd = {_mm256_castsi256_ps(_mm256_and_si256(v.lo, high)),
+           _mm256_castsi256_ps(_mm256_and_si256(v.hi, high))};
+  }
+
+  static B load_bytes(const uint8_t* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
+  }
+  static B bit_and(B a, int mask) {
+    const __m256i m = _mm256_set1_epi8(static_cast<char>(mask));
+    return {_mm256_and_si256(a.lo, m), _mm256_and_si256(a.hi, m)};
+  }
+  static B bit_or(B a, B b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+  template <int N>
+  static B shift(B a) {
+    if constexpr (N >= 0)
+      return {_mm256_slli_epi16(a.lo, N), _mm256_slli_epi16(a.hi, N)};
+    else
+      return {_mm256_srli_epi16(a.lo, -N), _mm256_srli_epi16(a.hi, -N)};
+  }
+  static B lookup(const int8_t table[16], B index) {
+    const __m256i t =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+    return {_mm256_shuffle_epi8(t, index.lo), _mm256_shuffle_epi8(t, index.hi)};
+  }
+
+  static __m256i broadcast4(const int8_t* a) {
+    int32_t four;
+    std::memcpy(&four, a, sizeof four);
+    return _mm256_set1_epi32(four);
+  }
+#ifdef __AVXVNNI__
+  static I dot(I sum, B w, const int8_t* a) {
+    const __m256i b = broadcast4(a);
+    return {_mm256_dpbusd_avx_epi32(sum.lo, w.lo, b), _mm256_dpbusd_avx_epi32(sum.hi, w.hi, b)};
+  }
+  static I dot_s8(I sum, B w, const int8_t* a) {
+    const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80));
+    return dot(sum, {_mm256_xor_si256(w.lo, flip), _mm256_xor_si256(w.hi, flip)}, a);
+  }
+#else
+  // Sums of two products stay within 63 * 127 * 2 (dot) and 128 * 127 * 2 (dot_s8): no saturation.
+  static __m256i dot_half(__m256i sum, __m256i w, __m256i a) {
+    const __m256i pairs = _mm256_maddubs_epi16(w, a);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static I dot(I sum, B w, const int8_t* a) {
+    const __m256i b = broadcast4(a);
+    return {dot_half(sum.lo, w.lo, b), dot_half(sum.hi, w.hi, b)};
+  }
+  static I dot_s8(I sum, B w, const int8_t* a) {
+    const __m256i b = broadcast4(a);
+    return {dot_half(sum.lo, _mm256_abs_epi8(w.lo), _mm256_sign_epi8(b, w.lo)),
+            dot_half(sum.hi, _mm256_abs_epi8(w.hi), _mm256_sign_epi8(b, w.hi))};
+  }
+#endif
+};
+
+}  // namespace

@@ -1,0 +1,105 @@
+// AVX-512 F, BW, DQ, VL and VNNI: sixteen lanes in one register.
+#pragma once
+
+#ifdef LEPTON_EMULATE_AVX512
+// Lets machines without AVX-512 check this file's arithmetic: the same intrinsics in portable C.
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
+#include <simde/x86/fma.h>
+#else
+#include <immintrin.h>
+#endif
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+struct Simd {
+  static constexpr const char* kName = "avx512";
+  static constexpr int kSignedBias = 128;
+  static constexpr int kRowTile = 4;
+
+  struct F {
+    __m512 v;
+  };
+  struct I {
+    __m512i v;
+  };
+  struct B {
+    __m512i v;
+  };
+
+  static F set1(float v) { return {_mm512_set1_ps(v)}; }
+  static F load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static void store(float* p, F v) { _mm512_storeu_ps(p, v.v); }
+  static F add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+  static F sub(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+  static F mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+  static F div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+  static F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  static F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+  static F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
+  static F abs(F a) { return {_mm512_abs_ps(a.v)}; }
+
+  static I set1(int32_t v) { return {_mm512_set1_epi32(v)}; }
+  static F to_float(I v) { return {_mm512_cvtepi32_ps(v.v)}; }
+  static I round(F v) { return {_mm512_cvtps_epi32(v.v)}; }
+  static F scale_by_power(F v, I n) {
+    const __m512i bits = _mm512_slli_epi32(_mm512_add_epi32(n.v, _mm512_set1_epi32(127)), 23);
+    return {_mm512_mul_ps(v.v, _mm512_castsi512_ps(bits))};
+  }
+  static int32_t sum(I v) { return _mm512_reduce_add_epi32(v.v); }
+  static void store_int8(int8_t* p, I v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v.v));
+  }
+
+  static F load_f16(const uint16_t* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+  static F load_u8(const uint8_t* p) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v))};
+  }
+  static F load_s8(const uint8_t* p) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v))};
+  }
+  static void load_bf16_pairs(const uint16_t* p, F& even, F& odd) {
+    const __m512i v = _mm512_loadu_si512(p);
+    even = {_mm512_castsi512_ps(_mm512_slli_epi32(v, 16))};
+    odd = {
+        _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+  }
+
+  static B load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+  static B bit_and(B a, int mask) {
+    return {_mm512_and_si512(a.v, _mm512_set1_epi8(static_cast<char>(mask)))};
+  }
+  static B bit_or(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
+  template <int N>
+  static B shift(B a) {
+    if constexpr (N >= 0)
+      return {_mm512_slli_epi16(a.v, N)};
+    else
+      return {_mm512_srli_epi16(a.v, -N)};
+  }
+  static B lookup(const int8_t table[16], B index) {
+    const __m512i t =
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+    return {_mm512_shuffle_epi8(t, index.v)};
+  }
+
+  static I dot(I sum, B w, const int8_t* a) {
+    int32_t four;
+    std::memcpy(&four, a, sizeof four);
+    return {_mm512_dpbusd_epi32(sum.v, w.v, _mm512_set1_epi32(four))};
+  }
+  static I dot_s8(I sum, B w, const int8_t* a) {
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+    return dot(sum, {_mm512_xor_si512(w.v, flip)}, a);
+  }
+};
+
+}  // namespace

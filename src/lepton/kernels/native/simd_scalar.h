@@ -1,0 +1,189 @@
+// Portable vectors: sixteen lanes as plain arrays. Every other instruction set gives the same bits.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+struct Simd {
+  static constexpr const char* kName = "scalar";
+  // Added to signed weights by dot_s8; the caller starts the sum at -kSignedBias *
+  // sum(activations).
+  static constexpr int kSignedBias = 0;
+  static constexpr int kRowTile = 2;
+
+  struct F {
+    float lane[16];
+  };
+  struct I {
+    int32_t lane[16];
+  };
+  struct B {
+    uint8_t lane[64];
+  };
+
+  template <class Op>
+  static F map(Op op) {
+    F r;
+    for (int i = 0; i < 16; ++i) r.lane[i] = op(i);
+    return r;
+  }
+
+  static F set1(float v) {
+    return map([&](int) { return v; });
+  }
+  static F load(const float* p) {
+    F r;
+    std::memcpy(r.lane, p, sizeof r.lane);
+    return r;
+  }
+  static void store(float* p, F v) { std::memcpy(p, v.lane, sizeof v.lane); }
+  static F add(F a, F b) {
+    return map([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static F sub(F a, F b) {
+    return map([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
+  static F mul(F a, F b) {
+    return map([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  static F div(F a, F b) {
+    return map([&](int i) { return a.lane[i] / b.lane[i]; });
+  }
+  static F fma(F a, F b, F c) {
+    return map([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
+  }
+  // As the x86 instructions: the second operand where either is a NaN.
+  static F max(F a, F b) {
+    return map([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static F min(F a, F b) {
+    return map([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static F abs(F a) {
+    return map([&](int i) { return std::fabs(a.lane[i]); });
+  }
+
+  static I set1(int32_t v) {
+    I r;
+    for (int32_t& lane : r.lane) lane = v;
+    return r;
+  }
+  static F to_float(I v) {
+    return map([&](int i) { return static_cast<float>(v.lane[i]); });
+  }
+  // Nearest, ties to even; anything out of range (NaN too) gives INT32_MIN.
+  static I round(F v) {
+    I r;
+    for (int i = 0; i < 16; ++i) {
+      const float x = v.lane[i];
+      const bool fits = x >= -2147483648.0f && x < 2147483648.0f;
+      r.lane[i] = fits ? static_cast<int32_t>(std::nearbyint(x)) : INT32_MIN;
+    }
+    return r;
+  }
+  // v * 2^n for n in [-126, 127].
+  static F scale_by_power(F v, I n) {
+    return map([&](int i) {
+      const uint32_t bits = static_cast<uint32_t>(n.lane[i] + 127) << 23;
+      float power;
+      std::memcpy(&power, &bits, sizeof power);
+      return v.lane[i] * power;
+    });
+  }
+  static int32_t sum(I v) {
+    uint32_t total = 0;
+    for (int32_t lane : v.lane) total += static_cast<uint32_t>(lane);
+    return static_cast<int32_t>(total);
+  }
+  // Saturates to int8.
+  static void store_int8(int8_t* p, I v) {
+    for (int i = 0; i < 16; ++i) {
+      const int32_t x = v.lane[i];
+      p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x);
+    }
+  }
+
+  static F load_f16(const uint16_t* p) {
+    return map([&](int i) {
+      const uint32_t half = p[i];
+      const uint32_t magnitude = half & 0x7fff;
+      uint32_t bits;
+      if (magnitude >= 0x7c00) {
+        bits = 0x7f800000u | (magnitude << 13);
+        if (magnitude > 0x7c00) bits |= 0x00400000u;
+      } else if (magnitude >= 0x0400) {
+        bits = (magnitude << 13) + (112u << 23);
+      } else {
+        const float subnormal = static_cast<float>(magnitude) * 0x1p-24f;
+        std::memcpy(&bits, &subnormal, sizeof bits);
+      }
+      bits |= (half & 0x8000) << 16;
+      float value;
+      std::memcpy(&value, &bits, sizeof value);
+      return value;
+    });
+  }
+  static F load_u8(const uint8_t* p) {
+    return map([&](int i) { return static_cast<float>(p[i]); });
+  }
+  static F load_s8(const uint8_t* p) {
+    return map([&](int i) { return static_cast<float>(static_cast<int8_t>(p[i])); });
+  }
+  // Sixteen pairs of bf16: the first of each pair in `even`, the second in `odd`.
+  static void load_bf16_pairs(const uint16_t* p, F& even, F& odd) {
+    for (int i = 0; i < 16; ++i) {
+      const uint32_t e = static_cast<uint32_t>(p[2 * i]) << 16;
+      const uint32_t o = static_cast<uint32_t>(p[2 * i + 1]) << 16;
+      std::memcpy(&even.lane[i], &e, sizeof e);
+      std::memcpy(&odd.lane[i], &o, sizeof o);
+    }
+  }
+
+  static B load_bytes(const uint8_t* p) {
+    B r;
+    std::memcpy(r.lane, p, sizeof r.lane);
+    return r;
+  }
+  template <class Op>
+  static B map_bytes(Op op) {
+    B r;
+    for (int i = 0; i < 64; ++i) r.lane[i] = static_cast<uint8_t>(op(i));
+    return r;
+  }
+  static B bit_and(B a, int mask) {
+    return map_bytes([&](int i) { return a.lane[i] & mask; });
+  }
+  static B bit_or(B a, B b) {
+    return map_bytes([&](int i) { return a.lane[i] | b.lane[i]; });
+  }
+  // Shifts by a constant (negative: right). Bits crossing byte borders are the caller's to mask
+  // off.
+  template <int N>
+  static B shift(B a) {
+    if constexpr (N >= 0)
+      return map_bytes([&](int i) { return a.lane[i] << N; });
+    else
+      return map_bytes([&](int i) { return a.lane[i] >> -N; });
+  }
+  static B lookup(const int8_t table[16], B index) {
+    return map_bytes([&](int i) { return table[index.lane[i] & 15]; });
+  }
+
+  // sum[c] += w[4c] a[0] + … + w[4c + 3] a[3]: weights unsigned up to 63, four signed activations.
+  static I dot(I sum, B w, const int8_t* a) {
+    for (int c = 0; c < 16; ++c)
+      for (int j = 0; j < 4; ++j) sum.lane[c] += w.lane[4 * c + j] * a[j];
+    return sum;
+  }
+  // The same for signed weights.
+  static I dot_s8(I sum, B w, const int8_t* a) {
+    for (int c = 0; c < 16; ++c)
+      for (int j = 0; j < 4; ++j) sum.lane[c] += static_cast<int8_t>(w.lane[4 * c + j]) * a[j];
+    return sum;
+  }
+};
+
+}  // namespace

@@ -1,0 +1,163 @@
+"""Runs a model's stages on the native core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lepton.errors import ConfigurationError
+from lepton.kernels import _native
+from lepton.models.executors.base import Batch, Float32Array
+from lepton.models.stages import Attention, Embed, GatedMlp, Head, Linear, RmsNorm, Rope
+
+if TYPE_CHECKING:
+    from lepton.models.loader import Model
+    from lepton.models.weights import Checkpoint
+
+Precision = Literal["exact", "fast"]
+
+
+class NativeExecutor:
+    """The executor users run: one native call per step, with the interpreter lock released.
+
+    Weights are packed into panels once and are exactly those of the checkpoint. Activations enter
+    products with quantized weights as int8 in groups of 32: two planes (``exact``) or one (``fast``).
+    Keys and values are cached in bfloat16.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        num_blocks: int,
+        threads: int = 0,
+        precision: Precision = "exact",
+        isa: str = "",
+    ) -> None:
+        """Pack the weights and reserve the cache.
+
+        ``threads`` 0 means every CPU this process may use. ``isa`` forces an instruction set
+        (otherwise LEPTON_ISA, otherwise the machine's best). Raises ConfigurationError when the
+        machine cannot run it or a number is out of range.
+        """
+        try:
+            pool = _native.ThreadPool(threads)
+            self._program = _native.Program(
+                pool,
+                model.config.hidden_size,
+                num_blocks,
+                2 if precision == "exact" else 1,
+                isa,
+            )
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        self.threads = pool.threads
+        _Builder(self._program, pool, model.checkpoint).add_stages(model.stages)
+
+    @property
+    def vocab_size(self) -> int:
+        return self._program.vocab_size
+
+    @property
+    def num_blocks(self) -> int:
+        return self._program.num_blocks
+
+    @property
+    def bytes_per_block(self) -> int:
+        return self._program.bytes_per_block
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return self._program.isa
+
+    def forward(self, batch: Batch) -> Float32Array:
+        return self._program.forward(
+            batch.token_ids,
+            batch.positions,
+            batch.row_starts,
+            batch.block_tables,
+            batch.logit_rows,
+        )
+
+    def close(self) -> None:
+        if hasattr(self, "_program"):
+            del self._program
+
+
+class _Builder:
+    """Translates stages into the native program, packing each weight once."""
+
+    def __init__(
+        self, program: _native.Program, pool: _native.ThreadPool, checkpoint: Checkpoint
+    ) -> None:
+        self._program = program
+        self._pool = pool
+        self._checkpoint = checkpoint
+        self._matrices: dict[str, _native.Matrix] = {}
+        self._ropes: dict[Rope, int] = {}
+
+    def add_stages(self, stages: tuple[Embed | Attention | GatedMlp | Head, ...]) -> None:
+        for stage in stages:
+            match stage:
+                case Embed():
+                    self._program.set_embedding(self._matrix(stage.weight), stage.scale)
+                case Attention():
+                    self._add_attention(stage)
+                case GatedMlp():
+                    self._program.add_gated_mlp(
+                        norm=self._norm(stage.norm),
+                        gate=self._linear(stage.gate),
+                        up=self._linear(stage.up),
+                        down=self._linear(stage.down),
+                        gelu=stage.activation == "gelu_tanh",
+                        post_norm=self._optional_norm(stage.post_norm),
+                    )
+                case Head():
+                    self._program.set_head(self._norm(stage.norm), self._linear(stage.output))
+
+    def _add_attention(self, stage: Attention) -> None:
+        self._program.add_attention(
+            norm=self._norm(stage.norm),
+            query=self._linear(stage.query),
+            key=self._linear(stage.key),
+            value=self._linear(stage.value),
+            output=self._linear(stage.output),
+            num_heads=stage.num_heads,
+            num_kv_heads=stage.num_kv_heads,
+            head_dim=stage.head_dim,
+            scale=stage.scale,
+            rope=self._rope(stage.rope),
+            window=stage.window or 0,
+            query_norm=self._optional_norm(stage.query_norm),
+            key_norm=self._optional_norm(stage.key_norm),
+            post_norm=self._optional_norm(stage.post_norm),
+        )
+
+    def _rope(self, rope: Rope) -> int:
+        if rope not in self._ropes:
+            self._ropes[rope] = self._program.add_rope(
+                list(rope.inverse_frequencies), rope.interleaved, rope.magnitude
+            )
+        return self._ropes[rope]
+
+    def _matrix(self, name: str) -> _native.Matrix:
+        if name not in self._matrices:
+            info = self._checkpoint.tensors[name]
+            rows, columns = info.shape
+            self._matrices[name] = _native.Matrix(
+                int(info.type), rows, columns, self._checkpoint.raw(name), self._pool
+            )
+        return self._matrices[name]
+
+    def _linear(self, linear: Linear) -> _native.Linear:
+        bias = [] if linear.bias is None else self._checkpoint.float32(linear.bias).tolist()
+        return _native.Linear(self._matrix(linear.weight), bias)
+
+    def _norm(self, norm: RmsNorm) -> _native.Norm:
+        weight = self._checkpoint.float32(norm.weight) + np.float32(norm.offset)
+        return _native.Norm(weight.tolist(), norm.epsilon)
+
+    def _optional_norm(self, norm: RmsNorm | None) -> _native.Norm | None:
+        return None if norm is None else self._norm(norm)
