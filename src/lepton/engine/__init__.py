@@ -2,6 +2,7 @@
 
 from lepton.engine.async_engine import AsyncEngine, RequestStream
 from lepton.engine.config import EngineConfig
+from lepton.engine.llm import LLM
 from lepton.engine.outputs import (
     CompletionOutput,
     EngineStats,
@@ -12,9 +13,11 @@ from lepton.engine.outputs import (
     TokenLogprob,
     Usage,
 )
+from lepton.engine.prompts import encode_chat, encode_prompt
 from lepton.engine.sampling_params import SamplingParams
 
 __all__ = [
+    "LLM",
     "AsyncEngine",
     "CompletionOutput",
     "EngineConfig",
@@ -27,4 +30,6 @@ __all__ = [
     "TokenChance",
     "TokenLogprob",
     "Usage",
+    "encode_chat",
+    "encode_prompt",
 ]

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lepton.engine.config import EngineConfig
+from lepton.engine.core import EngineCore
+from lepton.engine.delivery import Delivery, Mailbox
 from lepton.engine.outputs import EngineStats, OutputDelta
 from lepton.engine.sampling_params import SamplingParams
+from lepton.errors import CapacityError, RequestError, UnavailableError
 
 if TYPE_CHECKING:
+    from lepton.engine.sequence import Request
     from lepton.models.loader import Model
     from lepton.models.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+_IDLE_SECONDS = 0.5
+_POLL_SECONDS = 0.02
+_STOP_SECONDS = 30.0
 
 
 class RequestStream(AsyncIterator[OutputDelta]):
@@ -20,15 +37,35 @@ class RequestStream(AsyncIterator[OutputDelta]):
     Deltas that pile up unread are merged, so a slow reader costs no more than its whole text.
     """
 
-    request_id: str
+    def __init__(self, request_id: str, mailbox: Mailbox, abort: Callable[[str], None]) -> None:
+        self.request_id = request_id
+        self._mailbox = mailbox
+        self._abort = abort
+        self._finished = False
 
     async def __anext__(self) -> OutputDelta:
         """The next delta, merged with what came since the last call for the same index."""
-        raise NotImplementedError
+        if self._finished:
+            raise StopAsyncIteration
+        try:
+            delta = await self._mailbox.get()
+        except BaseException:
+            self._close()
+            raise
+        self._finished = delta.usage is not None
+        return delta
 
     async def aclose(self) -> None:
         """Abort the request unless it has finished."""
-        raise NotImplementedError
+        self._close()
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if not self._finished:
+            self._finished = True
+            self._abort(self.request_id)
 
 
 class AsyncEngine:
@@ -36,10 +73,29 @@ class AsyncEngine:
 
     def __init__(self, model: Model, config: EngineConfig | None = None) -> None:
         """Build the executor and its cache; ConfigurationError when no context fits in memory."""
-        raise NotImplementedError
+        self._config = config or EngineConfig()
+        self._core = EngineCore(model, self._config)
+        self._delivery = Delivery()
+        self._aborted: deque[str] = deque()
+        self._pace = _Pace()
+        self._tick = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="lepton-engine", daemon=True)
+        self._condition = threading.Condition()
+        """Guards everything below."""
+        self._new: list[Request] = []
+        self._queued = 0
+        """Requests the step loop has taken but not begun."""
+        self._refusal: str | None = "the engine has not been started"
+        self._cancel_all = False
+        self._stopping = False
+        self._closed = False
 
     def start(self) -> None:
         """Start the step loop. Requests before it get UnavailableError."""
+        with self._condition:
+            self._refusal = None
+            self._tick = time.monotonic()
+        self._thread.start()
 
     def generate(
         self,
@@ -58,37 +114,141 @@ class AsyncEngine:
         context: code ``context_length_exceeded``), CapacityError (queue full, see
         ``retry_after``), UnavailableError (not started, draining, stopped).
         """
-        raise NotImplementedError
+        loop = asyncio.get_running_loop()
+        request_id = request_id or uuid.uuid4().hex
+        request = self._core.make_request(
+            request_id, prompt_token_ids, params or SamplingParams(), echo_logprobs=echo_logprobs
+        )
+        with self._condition:
+            self._check_room()
+            if request_id in self._delivery:
+                raise RequestError(f"request id {request_id!r} is in use", param="request_id")
+            mailbox = self._delivery.open(request_id, loop)
+            self._new.append(request)
+            self._condition.notify()
+        return RequestStream(request_id, mailbox, self.abort)
 
     def abort(self, request_id: str) -> None:
         """End a request; its reader gets finish_reason ``cancelled``. Unknown ids are ignored."""
+        # Without a lock, as finalizers call this; the loop is awake while there are requests.
+        self._aborted.append(request_id)
 
     def stats(self) -> EngineStats:
         """Counters and gauges as of the last step."""
-        raise NotImplementedError
+        stats = self._core.stats()
+        return replace(stats, waiting=stats.waiting + len(self._new))
 
     def seconds_since_tick(self) -> float:
         """Seconds since the loop last went round; it does at least once a second when idle."""
-        raise NotImplementedError
+        return time.monotonic() - self._tick
 
     @property
     def alive(self) -> bool:
         """Whether the step loop is running."""
-        raise NotImplementedError
+        return self._thread.is_alive()
 
     @property
-    def model(self) -> Model: ...
+    def model(self) -> Model:
+        """The loaded model."""
+        return self._core.model
 
     @property
-    def tokenizer(self) -> Tokenizer: ...
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._core.model.tokenizer
 
     @property
     def context_length(self) -> int:
         """Tokens of prompt and completion together."""
-        raise NotImplementedError
+        return self._core.context_length
 
     async def drain(self, grace: float) -> None:
         """Refuse new requests, wait up to ``grace`` seconds for the others, then cancel them."""
+        with self._condition:
+            self._refusal = self._refusal or "the engine is shutting down"
+        await self._wait_until_empty(grace)
+        with self._condition:
+            self._cancel_all = True
+            self._condition.notify()
+        await self._wait_until_empty(_STOP_SECONDS)
 
     def shutdown(self) -> None:
         """Cancel what is left, stop the loop and release the executor. May be called twice."""
+        with self._condition:
+            self._refusal = "the engine has been shut down"
+            self._stopping = True
+            self._condition.notify()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            logger.error("the engine is stuck in a step; its executor is not released")
+        elif not self._closed:
+            self._closed = True
+            self._core.close()
+
+    async def _wait_until_empty(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while len(self._delivery) and self.alive and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _check_room(self) -> None:
+        if self._refusal is not None:
+            raise UnavailableError(self._refusal)
+        waiting = self._queued + len(self._new)
+        if waiting >= self._config.max_queue:
+            raise CapacityError(
+                f"{waiting} requests are waiting already; try again later",
+                retry_after=self._pace.seconds_per_request,
+            )
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException:
+            logger.exception("the engine's step loop died")
+        finally:
+            with self._condition:
+                self._refusal = self._refusal or "the engine has stopped"
+            self._delivery.fail_all("the engine has stopped")
+
+    def _turn(self) -> bool:
+        """Take in what callers want, compute one step, deliver; False when it is time to stop."""
+        with self._condition:
+            if not (self._new or self._core.has_work or self._cancel_all or self._stopping):
+                self._condition.wait(_IDLE_SECONDS)
+            # Before the new requests are taken: so that those to be aborted are known by then.
+            aborted = [self._aborted.popleft() for _ in range(len(self._aborted))]
+            new, self._new = self._new, []
+            self._queued += len(new)
+            stopping = self._stopping
+            cancel_all, self._cancel_all = self._cancel_all or stopping, False
+            self._tick = time.monotonic()
+        for request in new:
+            self._core.add(request)
+        deltas = [delta for request_id in aborted for delta in self._core.abort(request_id)]
+        if cancel_all:
+            deltas += self._core.abort_all()
+        if self._core.has_work:
+            deltas += self._core.step()
+        self._queued = self._core.num_queued
+        self._pace.note(sum(delta.usage is not None for delta in deltas))
+        self._aborted.extend(self._delivery.post(deltas))
+        return not stopping
+
+
+class _Pace:
+    """How fast requests finish, to tell the refused when to come back."""
+
+    def __init__(self) -> None:
+        self.seconds_per_request = 1.0
+        """Running mean, between 1 and 60."""
+        self._last = time.monotonic()
+
+    def note(self, finished: int) -> None:
+        """Take in how many requests have finished since the last call."""
+        if finished:
+            now = time.monotonic()
+            mean = 0.8 * self.seconds_per_request + 0.2 * (now - self._last) / finished
+            self.seconds_per_request = min(60.0, max(1.0, mean))
+            self._last = now

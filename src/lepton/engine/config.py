@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lepton.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from lepton.models.executors.base import Executor
+    from lepton.models.loader import Model
+
+    ExecutorFactory = Callable[[Model, int], Executor]
 
 ExecutorName = Literal["native", "reference"]
 
@@ -27,7 +34,8 @@ class EngineConfig:
     """Requests that may wait; more are refused with CapacityError."""
     threads: int = 0
     """Threads of the native executor; 0 takes what the machine or its cgroup allows."""
-    executor: ExecutorName = "native"
+    executor: ExecutorName | ExecutorFactory = "native"
+    """By name, or a function of the model and the number of blocks."""
 
     def __post_init__(self) -> None:
         for name in ("max_sequences", "max_step_tokens", "max_queue"):
@@ -44,7 +52,7 @@ class EngineConfig:
                 f"max_step_tokens ({self.max_step_tokens}) must be at least max_sequences "
                 f"({self.max_sequences}), so that each sequence can gain a token in every step"
             )
-        if self.executor not in ("native", "reference"):
+        if not callable(self.executor) and self.executor not in ("native", "reference"):
             raise ConfigurationError(
                 f"executor must be 'native' or 'reference', not {self.executor!r}"
             )

@@ -1,0 +1,91 @@
+"""How many blocks of KV cache, and so how long a context, fit in memory."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lepton.engine.block_pool import blocks_for
+from lepton.engine.config import EngineConfig
+from lepton.engine.memory import available_memory
+from lepton.errors import ConfigurationError
+from lepton.models.executors.base import BLOCK_SIZE, Executor
+from lepton.models.stages import Attention
+
+if TYPE_CHECKING:
+    from lepton.models.loader import Model
+
+logger = logging.getLogger(__name__)
+
+_BYTES_PER_ELEMENT = {"native": 2, "reference": 4}
+_SMALLEST_CONTEXT = 256
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """The size of the KV cache."""
+
+    num_blocks: int
+    context_length: int
+
+
+def build_executor(model: Model, config: EngineConfig) -> tuple[Executor, int]:
+    """The executor with a cache of the planned size, and the context length that fits it."""
+    plan = plan_cache(config, model.config.context_length, bytes_per_block(model, config))
+    if callable(config.executor):
+        executor = config.executor(model, plan.num_blocks)
+    elif config.executor == "reference":
+        from lepton.models.executors.reference import ReferenceExecutor
+
+        executor = ReferenceExecutor(model, num_blocks=plan.num_blocks)
+    else:
+        from lepton.models.executors.native import NativeExecutor
+
+        executor = NativeExecutor(model, num_blocks=plan.num_blocks, threads=config.threads)
+    return executor, min(plan.context_length, executor.num_blocks * BLOCK_SIZE)
+
+
+def bytes_per_block(model: Model, config: EngineConfig) -> int:
+    """Bytes that keys and values of BLOCK_SIZE tokens take over all layers."""
+    element = _BYTES_PER_ELEMENT.get(str(config.executor), 4)
+    elements = sum(
+        2 * stage.num_kv_heads * stage.head_dim
+        for stage in model.stages
+        if isinstance(stage, Attention)
+    )
+    return max(1, elements * element * BLOCK_SIZE)
+
+
+def plan_cache(
+    config: EngineConfig,
+    model_context: int,
+    block_bytes: int,
+    available: int | None = None,
+) -> CachePlan:
+    """Blocks for ``max_sequences`` contexts, as far as the memory allowed goes.
+
+    ``available`` is the machine's free memory in bytes, read when None. Raises ConfigurationError
+    when the context asked for is longer than the model's or does not fit.
+    """
+    context = config.context_length or model_context
+    if context > model_context:
+        raise ConfigurationError(
+            f"context_length {context} is beyond the {model_context} tokens the model knows"
+        )
+    allowed = config.cache_memory
+    if allowed is None:
+        allowed = (available_memory() if available is None else available) // 4
+    num_blocks = min(config.max_sequences * blocks_for(context), allowed // block_bytes)
+    if num_blocks >= blocks_for(context):
+        return CachePlan(num_blocks, context)
+    shortage = (
+        f"{context} tokens of context take {blocks_for(context)} blocks of {block_bytes:,} bytes = "
+        f"{blocks_for(context) * block_bytes:,} bytes of cache, but {allowed:,} bytes are allowed "
+        f"({'cache_memory' if config.cache_memory else 'a quarter of the available memory'})"
+    )
+    fitting = num_blocks * BLOCK_SIZE
+    if config.context_length is not None or fitting < min(_SMALLEST_CONTEXT, context):
+        raise ConfigurationError(f"{shortage}: lower context_length or raise cache_memory")
+    logger.warning("%s; the context is reduced to %d tokens", shortage, fitting)
+    return CachePlan(num_blocks, fitting)

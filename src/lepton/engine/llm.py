@@ -1,0 +1,208 @@
+"""The engine in a script: no server, no event loop."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from lepton.engine.config import EngineConfig
+from lepton.engine.core import EngineCore
+from lepton.engine.merging import RequestCollector
+from lepton.engine.outputs import OutputDelta, RequestOutput
+from lepton.engine.prompts import Message, Prompt, encode_chat, encode_prompt
+from lepton.engine.sampling_params import SamplingParams
+from lepton.engine.sequence import Request
+from lepton.errors import UnavailableError
+from lepton.models.executors.base import Float32Array
+
+if TYPE_CHECKING:
+    from lepton.models.loader import Model
+    from lepton.models.tokenizer import Tokenizer
+
+
+class LLM:
+    """A loaded model that answers prompts, several at once.
+
+    ``model`` is a path, a name in the catalogue (already pulled) or a loaded model; ``options`` are
+    the fields of EngineConfig. Safe to share between threads, which then take turns step by step.
+
+    >>> with LLM("smollm2-135m-instruct") as llm:  # doctest: +SKIP
+    ...     llm.generate("The capital of France is", SamplingParams(temperature=0, max_tokens=8))
+    """
+
+    def __init__(self, model: str | Path | Model, **options: Any) -> None:
+        config = EngineConfig(**options)
+        if isinstance(model, (str, Path)):
+            from lepton.models.loader import load_model
+
+            model = load_model(model)
+        self._core = EngineCore(model, config)
+        self._lock = threading.Lock()
+        self._unread: dict[str, deque[OutputDelta]] = {}
+        self._numbers = itertools.count(1)
+        self._closed = False
+
+    @property
+    def model(self) -> Model:
+        """The loaded model."""
+        return self._core.model
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._core.model.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and completion together."""
+        return self._core.context_length
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        progress: bool = False,
+    ) -> list[RequestOutput]:
+        """Complete one prompt or several, each a text or token ids; one output per prompt.
+
+        ``params`` holds for all prompts, or is one per prompt. Raises RequestError before anything
+        is computed when one of them can never be answered.
+        """
+        listed = cast("Sequence[Prompt]", [prompts] if _is_one_prompt(prompts) else prompts)
+        return self._complete(
+            [encode_prompt(self.model, prompt) for prompt in listed], params, progress
+        )
+
+    def chat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        progress: bool = False,
+    ) -> list[RequestOutput]:
+        """Answer one conversation or several; a message is ``{"role": …, "content": …}``.
+
+        Raises RequestError when the model has no chat template.
+        """
+        one = bool(messages) and isinstance(messages[0], Mapping)
+        listed = cast("Sequence[Sequence[Message]]", [messages] if one else messages)
+        return self._complete([encode_chat(self.model, each) for each in listed], params, progress)
+
+    def stream(
+        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None
+    ) -> Iterator[OutputDelta]:
+        """Complete a prompt, or answer a conversation, delta by delta.
+
+        Checked at the call, computed as it is read; closing the iterator ends the request.
+        """
+        if not isinstance(prompt, str) and prompt and isinstance(prompt[0], Mapping):
+            tokens = encode_chat(self.model, cast("Sequence[Message]", prompt))
+        else:
+            tokens = encode_prompt(self.model, cast("Prompt", prompt))
+        return self._run([self._request(tokens, params or SamplingParams())])
+
+    def logits(self, token_ids: Sequence[int]) -> Float32Array:
+        """Logits float32 [len(token_ids), vocab] after each token of a text."""
+        with self._lock:
+            self._check_open()
+            return self._core.logits(token_ids)
+
+    def close(self) -> None:
+        """Release the model's executor. May be called twice."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._distribute(self._core.abort_all())
+                self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _complete(
+        self,
+        prompts: list[list[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        progress: bool,
+    ) -> list[RequestOutput]:
+        if params is None or isinstance(params, SamplingParams):
+            params = [params or SamplingParams()] * len(prompts)
+        if len(params) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts but {len(params)} sampling parameters")
+        requests = [self._request(*pair) for pair in zip(prompts, params, strict=True)]
+        collectors = {
+            request.request_id: RequestCollector(request.request_id, request.prompt_token_ids)
+            for request in requests
+        }
+        with _progress(len(requests), progress) as advance:
+            for delta in self._run(requests):
+                if collectors[delta.request_id].add(delta):
+                    advance()
+        return [collector.output() for collector in collectors.values()]
+
+    def _request(self, prompt: list[int], params: SamplingParams) -> Request:
+        return self._core.make_request(f"request-{next(self._numbers)}", prompt, params)
+
+    def _run(self, requests: Sequence[Request]) -> Iterator[OutputDelta]:
+        """Queue requests and yield their deltas, stepping the engine whenever none is unread.
+
+        A step also serves the requests of other readers, who find their deltas in their queues.
+        """
+        unread: deque[OutputDelta] = deque()
+        unfinished = {request.request_id for request in requests}
+        try:
+            with self._lock:
+                self._check_open()
+                for request in requests:
+                    self._unread[request.request_id] = unread
+                    self._core.add(request)
+            while unfinished:
+                with self._lock:
+                    if not unread:
+                        self._distribute(self._core.step())
+                while unread:
+                    delta = unread.popleft()
+                    if delta.usage is not None:
+                        unfinished.discard(delta.request_id)
+                    yield delta
+        finally:
+            with self._lock:
+                for request in requests:
+                    self._core.abort(request.request_id)
+                    self._unread.pop(request.request_id, None)
+
+    def _distribute(self, deltas: Iterable[OutputDelta]) -> None:
+        for delta in deltas:
+            self._unread[delta.request_id].append(delta)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UnavailableError("this LLM is closed")
+
+
+def _is_one_prompt(prompts: Prompt | Sequence[Prompt]) -> bool:
+    """A text, or a list of token ids (which are whole numbers, numpy's too)."""
+    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], Integral))
+
+
+@contextmanager
+def _progress(total: int, show: bool) -> Iterator[Callable[[], object]]:
+    """A function to call after each finished request; it moves a bar if ``show`` and rich allow."""
+    if not show or find_spec("rich") is None:
+        yield lambda: None
+        return
+    from rich.progress import Progress
+
+    with Progress() as bars:
+        task = bars.add_task("Generating", total=total)
+        yield lambda: bars.advance(task)

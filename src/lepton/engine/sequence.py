@@ -1,0 +1,101 @@
+"""One request and the sequences that answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lepton.engine.outputs import FinishReason, TokenLogprob, Usage
+from lepton.engine.sampling_params import SamplingParams
+from lepton.engine.text import TextStream
+from lepton.models.executors.base import BLOCK_SIZE
+
+
+@dataclass(eq=False)
+class Request:
+    """A prompt, its settings and what all its sequences have in common."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    params: SamplingParams
+    seed: int
+    max_tokens: int
+    """As asked for, or what the context leaves."""
+    stop_token_ids: frozenset[int]
+    """Every id that ends a sequence: end-of-sequence ids (unless ignored) and the request's own."""
+    echo_logprobs: bool = False
+    sequences: list[Sequence] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every sequence has ended."""
+        return all(sequence.finish_reason for sequence in self.sequences)
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        return Usage(
+            prompt_tokens=len(self.prompt_token_ids),
+            completion_tokens=sum(sequence.num_generated for sequence in self.sequences),
+            cached_tokens=self.sequences[0].num_cached_tokens,
+        )
+
+
+class Sequence:
+    """One completion in the making: its tokens, its blocks and how far they are computed.
+
+    Only the step loop touches it. Keys and values of positions 0 … num_computed - 1 are in the
+    blocks of ``block_table``; the tokens after them are pending.
+    """
+
+    def __init__(self, request: Request, index: int, text: TextStream) -> None:
+        self.request = request
+        self.index = index
+        self.text = text
+        self.arrival = 0
+        """Set when queued; grows, so that the largest is the youngest."""
+        self.token_ids = list(request.prompt_token_ids)
+        self.num_computed = 0
+        self.num_cached_tokens = 0
+        """Prompt tokens that were shared instead of computed, at the first admission."""
+        self.block_table: list[int] = []
+        self.finish_reason: FinishReason | None = None
+        self.prompt_logprobs: list[TokenLogprob | None] | None = None
+        """Grows while the prompt is read, on the first sequence of an echoing request."""
+        if request.echo_logprobs and index == 0:
+            self.prompt_logprobs = [None]
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt_token_ids)
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens sampled so far."""
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_pending(self) -> int:
+        """Known tokens that are not in the cache yet; 1 while decoding."""
+        return len(self.token_ids) - self.num_computed
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether some of the prompt is still to be computed."""
+        return self.num_computed < self.num_prompt_tokens
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether log probabilities of prompt tokens are still missing."""
+        return (
+            self.prompt_logprobs is not None and len(self.prompt_logprobs) < self.num_prompt_tokens
+        )
+
+    @property
+    def shareable_blocks(self) -> list[int]:
+        """Computed blocks full of prompt tokens; they never change again.
+
+        The last token of the prompt is left out: who shares the blocks needs its logits.
+        """
+        shareable = min(self.num_computed, self.num_prompt_tokens - 1) // BLOCK_SIZE
+        return self.block_table[:shareable]
