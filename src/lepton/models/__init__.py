@@ -1,0 +1,1 @@
+"""Models: architectures as typed stages, weight formats, tokenizers, catalogue and executors."""
