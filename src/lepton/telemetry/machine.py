@@ -1,0 +1,142 @@
+"""What this process may use of the machine: processors and memory, as Linux limits them.
+
+Control groups: https://docs.kernel.org/admin-guide/cgroup-v2.html (version 1 is read as well).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_UNLIMITED = 1 << 60
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Processors and memory; memory in bytes. None: no limit, or not known."""
+
+    processor: str
+    architecture: str
+    system: str
+    logical_processors: int
+    affinity_processors: int
+    cgroup_processors: float | None
+    memory_total: int
+    memory_available: int
+    cgroup_memory_limit: int | None
+    cgroup_memory_used: int | None
+
+    @property
+    def threads(self) -> int:
+        """Threads worth starting: the affinity mask, or the group's quota rounded down."""
+        allowed = self.affinity_processors
+        if self.cgroup_processors is not None:
+            allowed = min(allowed, int(self.cgroup_processors))
+        return max(1, allowed)
+
+    @property
+    def usable_memory(self) -> int:
+        """Bytes that can be taken now without swapping or meeting the group's limit."""
+        if self.cgroup_memory_limit is None:
+            return self.memory_available
+        room = self.cgroup_memory_limit - (self.cgroup_memory_used or 0)
+        return max(0, min(self.memory_available, room))
+
+
+def inspect_machine(root: Path = Path("/")) -> Machine:
+    """Read the facts from ``/proc`` and ``/sys`` below ``root``."""
+    memory = _memory(root / "proc/meminfo")
+    groups = list(_groups(root))
+    logical = os.cpu_count() or 1
+    limits = [group for group in groups if group.memory_limit is not None]
+    tightest = min(limits, key=lambda group: group.memory_limit or 0, default=None)
+    return Machine(
+        processor=_processor(root / "proc/cpuinfo"),
+        architecture=platform.machine(),
+        system=f"{platform.system()} {platform.release()}",
+        logical_processors=logical,
+        affinity_processors=len(os.sched_getaffinity(0)),
+        cgroup_processors=min(
+            (group.processors for group in groups if group.processors is not None), default=None
+        ),
+        memory_total=memory.get("MemTotal", 0),
+        memory_available=memory.get("MemAvailable", 0),
+        cgroup_memory_limit=tightest.memory_limit if tightest else None,
+        cgroup_memory_used=tightest.memory_used if tightest else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    processors: float | None
+    memory_limit: int | None
+    memory_used: int | None
+
+
+def _groups(root: Path) -> Iterator[_Group]:
+    """The process's control group and each one above it, all of whose limits hold."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        names = controllers.split(",")
+        if not controllers:
+            for folder in _upwards(root / "sys/fs/cgroup", path):
+                yield _version_2(folder)
+        elif "cpu" in names or "memory" in names:
+            for name in names:
+                for folder in _upwards(root / "sys/fs/cgroup" / name, path):
+                    yield _version_1(folder)
+
+
+def _upwards(mount: Path, path: str) -> Iterator[Path]:
+    parts = [part for part in path.split("/") if part and part != ".."]
+    for length in range(len(parts), -1, -1):
+        yield mount.joinpath(*parts[:length])
+
+
+def _version_2(folder: Path) -> _Group:
+    quota, period = [*_read(folder / "cpu.max").split(), "", ""][:2]
+    return _Group(
+        processors=_ratio(quota, period),
+        memory_limit=_bytes(_read(folder / "memory.max")),
+        memory_used=_bytes(_read(folder / "memory.current")),
+    )
+
+
+def _version_1(folder: Path) -> _Group:
+    quota = _read(folder / "cpu.cfs_quota_us")
+    return _Group(
+        processors=_ratio(quota, _read(folder / "cpu.cfs_period_us")),
+        memory_limit=_bytes(_read(folder / "memory.limit_in_bytes")),
+        memory_used=_bytes(_read(folder / "memory.usage_in_bytes")),
+    )
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    if not (quota.isdigit() and period.isdigit()) or int(period) == 0:
+        return None
+    return int(quota) / int(period)
+
+
+def _bytes(text: str) -> int | None:
+    return int(text) if text.isdigit() and int(text) < _UNLIMITED else None
+
+
+def _memory(path: Path) -> dict[str, int]:
+    pairs = re.findall(r"^(\w+):\s+(\d+) kB$", _read(path), re.MULTILINE)
+    return {name: int(kilobytes) * 1024 for name, kilobytes in pairs}
+
+
+def _processor(path: Path) -> str:
+    match = re.search(r"^model name\s*:\s*(.+)$", _read(path), re.MULTILINE)
+    return match.group(1).strip() if match else platform.processor() or "unknown"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
