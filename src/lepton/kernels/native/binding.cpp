@@ -6,6 +6,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+
 #include "dispatch.h"
 #include "matrix.h"
 #include "program.h"
@@ -20,6 +22,7 @@ namespace {
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using IntTable = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using FloatRows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
 Floats new_floats(size_t rows, size_t columns) {
@@ -43,6 +46,18 @@ Floats unpack(const Matrix& matrix) {
   Floats out = new_floats(matrix.rows(), matrix.columns());
   for (size_t r = 0; r < matrix.rows(); ++r)
     matrix.unpack_row(r, out.data() + r * matrix.columns());
+  return out;
+}
+
+// inputs · weightsᵀ as a step computes it: float inputs [rows, columns] to outputs [rows, outputs].
+Floats multiply(const Matrix& matrix, FloatRows inputs, int planes, const std::string& isa) {
+  if (inputs.shape(1) != matrix.columns())
+    throw std::invalid_argument("the inputs do not have as many columns as the matrix");
+  if (planes != 1 && planes != 2) throw std::invalid_argument("planes must be 1 or 2");
+  const std::vector<float> outputs =
+      multiply_rows(matrix, inputs.data(), inputs.shape(0), planes, kernel_table(isa));
+  Floats out = new_floats(inputs.shape(0), matrix.rows());
+  std::copy(outputs.begin(), outputs.end(), out.data());
   return out;
 }
 
@@ -88,6 +103,9 @@ NB_MODULE(_native, m) {
       .def_prop_ro("rows", &Matrix::rows)
       .def_prop_ro("columns", &Matrix::columns)
       .def_prop_ro("nbytes", &Matrix::bytes);
+
+  m.def("multiply", &multiply, "matrix"_a, "inputs"_a, "planes"_a = 2, "isa"_a = "",
+        "inputs [rows, columns] times the transposed matrix: float32 [rows, outputs].");
 
   nb::class_<NormWeights>(m, "Norm").def(nb::init<std::vector<float>, float>(), "weight"_a,
                                          "epsilon"_a);

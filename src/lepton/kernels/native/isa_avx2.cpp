@@ -1,5 +1,6 @@
-#include "kernels.inl"
 #include "simd_avx2.h"
+
+#include "kernels.inl"
 
 namespace lepton {
 

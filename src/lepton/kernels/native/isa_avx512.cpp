@@ -1,5 +1,6 @@
-#include "kernels.inl"
 #include "simd_avx512.h"
+
+#include "kernels.inl"
 
 namespace lepton {
 

@@ -1,5 +1,6 @@
-#include "kernels.inl"
 #include "simd_scalar.h"
+
+#include "kernels.inl"
 
 namespace lepton {
 

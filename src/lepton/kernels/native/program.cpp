@@ -154,6 +154,28 @@ struct Program::Buffers {
   }
 };
 
+std::vector<float> multiply_rows(const Matrix& matrix, const float* inputs, size_t rows, int planes,
+                                 const KernelTable& kernels) {
+  const size_t columns = matrix.columns(), outputs = matrix.rows();
+  Program::Buffers buffers;
+  buffers.normed.reserve(rows, columns);
+  buffers.logits.reserve(rows, outputs);
+  buffers.quantized.reserve(rows, columns, planes);
+  for (size_t r = 0; r < rows; ++r) {
+    std::copy_n(inputs + r * columns, columns, buffers.normed.row(r));
+    if (matrix.quantized())
+      kernels.quantize_row(buffers.normed.row(r), r, buffers.quantized.view());
+  }
+  ThreadPool pool(1);
+  const LinearWeights weights{SharedMatrix(&matrix, [](const Matrix*) {}), {}};
+  buffers.multiply(pool, kernels, buffers.normed, rows,
+                   {{&weights, buffers.logits.row(0), buffers.logits.stride()}}, false);
+  std::vector<float> result(rows * outputs);
+  for (size_t r = 0; r < rows; ++r)
+    std::copy_n(buffers.logits.row(r), outputs, result.data() + r * outputs);
+  return result;
+}
+
 Program::Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
                  const std::string& isa)
     : pool_(std::move(pool)),

@@ -63,6 +63,10 @@ struct BatchView {
   size_t num_logits;
 };
 
+// The product of one matrix with `rows` rows of inputs, alone and on one thread: [rows, outputs].
+std::vector<float> multiply_rows(const Matrix& matrix, const float* inputs, size_t rows, int planes,
+                                 const KernelTable& kernels);
+
 // Stages are added once, in order, then forward() runs them any number of times. Not thread-safe.
 class Program {
  public:
@@ -89,6 +93,8 @@ class Program {
  private:
   struct Layer;
   struct Buffers;
+  friend std::vector<float> multiply_rows(const Matrix&, const float*, size_t, int,
+                                          const KernelTable&);
 
   void validate(const BatchView& batch) const;
   void embed(const BatchView& batch);

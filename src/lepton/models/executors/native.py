@@ -12,7 +12,7 @@ from lepton.models.executors.base import Batch, Float32Array
 from lepton.models.stages import Attention, Embed, GatedMlp, Head, Linear, RmsNorm, Rope
 
 if TYPE_CHECKING:
-    from lepton.models.loader import Model
+    from lepton.models.loader import Network
     from lepton.models.weights import Checkpoint
 
 Precision = Literal["exact", "fast"]
@@ -28,7 +28,7 @@ class NativeExecutor:
 
     def __init__(
         self,
-        model: Model,
+        network: Network,
         *,
         num_blocks: int,
         threads: int = 0,
@@ -45,7 +45,7 @@ class NativeExecutor:
             pool = _native.ThreadPool(threads)
             self._program = _native.Program(
                 pool,
-                model.config.hidden_size,
+                network.config.hidden_size,
                 num_blocks,
                 2 if precision == "exact" else 1,
                 isa,
@@ -53,7 +53,7 @@ class NativeExecutor:
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         self.threads = pool.threads
-        _Builder(self._program, pool, model.checkpoint).add_stages(model.stages)
+        _Builder(self._program, pool, network.checkpoint).add_stages(network.stages)
 
     @property
     def vocab_size(self) -> int:

@@ -1,0 +1,212 @@
+"""The native core against numpy, across instruction sets, batch sizes and types."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lepton.kernels import _native, isa_info, quants
+from lepton.kernels.quants import TensorType
+
+POOL = _native.ThreadPool(2)
+FLOAT_TYPES = {TensorType.F32, TensorType.F16, TensorType.BF16}
+ISAS = isa_info().supported
+
+
+def random_source(type_: TensorType, rows: int, columns: int, seed: int) -> np.ndarray:
+    """Bytes of a random matrix: any bit pattern for the codes, moderate f16 factors."""
+    rng = np.random.default_rng(seed)
+    if type_ in FLOAT_TYPES:
+        values = rng.standard_normal((rows, columns)).astype(np.float32)
+        if type_ is TensorType.F16:
+            return values.astype(np.float16).view(np.uint8).reshape(-1)
+        if type_ is TensorType.BF16:
+            return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).reshape(-1)
+        return values.view(np.uint8).reshape(-1)
+    unit = quants.block_bytes(type_)
+    blocks = rng.integers(
+        0, 256, (rows * columns // quants.block_values(type_), unit), dtype=np.uint8
+    )
+    factors = {
+        TensorType.Q2_K: (80, 82),
+        TensorType.Q3_K: (108,),
+        TensorType.Q6_K: (208,),
+        TensorType.Q4_1: (0, 2),
+        TensorType.Q5_1: (0, 2),
+        TensorType.Q4_K: (0, 2),
+        TensorType.Q5_K: (0, 2),
+    }.get(type_, (0,))
+    for at in factors:
+        scale = rng.uniform(-0.05, 0.05, len(blocks)).astype(np.float16)
+        blocks[:, at : at + 2] = scale.view(np.uint8).reshape(-1, 2)
+    return blocks.reshape(-1)
+
+
+def random_matrix(
+    type_: TensorType, rows: int, columns: int, seed: int = 0
+) -> tuple[_native.Matrix, np.ndarray]:
+    source = random_source(type_, rows, columns, seed)
+    dense = quants.dequantize(type_, source, (rows, columns))
+    return _native.Matrix(int(type_), rows, columns, source, POOL), dense
+
+
+def represented(inputs: np.ndarray, planes: int) -> np.ndarray:
+    """What int8 activations in groups of 32 stand for."""
+    groups = inputs.reshape(len(inputs), -1, 32).astype(np.float64)
+    largest = np.abs(groups).max(axis=2, keepdims=True)
+    scaled = np.divide(groups * 127, largest, out=np.zeros_like(groups), where=largest > 0)
+    first = np.rint(scaled)
+    second = np.rint((scaled - first) * 254) if planes == 2 else 0
+    return ((first + second / 254) * largest / 127).reshape(inputs.shape)
+
+
+@pytest.mark.parametrize("type_", list(TensorType))
+@pytest.mark.parametrize("rows", [1, 16, 37])
+def test_packing_is_exact(type_: TensorType, rows: int) -> None:
+    matrix, dense = random_matrix(type_, rows, 768)
+    np.testing.assert_array_equal(matrix.unpack(), dense)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("type_", list(TensorType))
+def test_products_match_float64(type_: TensorType, isa: str) -> None:
+    matrix, dense = random_matrix(type_, 37, 512)
+    inputs = np.random.default_rng(1).standard_normal((7, 512)).astype(np.float32)
+    scale = np.abs(inputs).astype(np.float64) @ np.abs(dense).T.astype(np.float64)
+    if type_ in FLOAT_TYPES:
+        expected = inputs.astype(np.float64) @ dense.T.astype(np.float64)
+        error = np.abs(_native.multiply(matrix, inputs, isa=isa) - expected)
+        assert (error / scale).max() < 1e-6
+        return
+    for planes in (1, 2):
+        expected = represented(inputs, planes) @ dense.T.astype(np.float64)
+        error = np.abs(_native.multiply(matrix, inputs, planes=planes, isa=isa) - expected)
+        # A value halfway between two codes of the last plane may round either way.
+        assert (error / scale).max() < (1e-3 if planes == 1 else 1e-5)
+
+
+@pytest.mark.parametrize("type_", list(TensorType))
+@pytest.mark.parametrize("planes", [1, 2])
+def test_instruction_sets_agree_to_the_bit(type_: TensorType, planes: int) -> None:
+    matrix, _ = random_matrix(type_, 50, 512)
+    inputs = np.random.default_rng(2).standard_normal((5, 512)).astype(np.float32)
+    expected = _native.multiply(matrix, inputs, planes=planes, isa="scalar")
+    for isa in ISAS:
+        actual = _native.multiply(matrix, inputs, planes=planes, isa=isa)
+        np.testing.assert_array_equal(actual, expected, err_msg=isa)
+
+
+@pytest.mark.parametrize("type_", list(TensorType))
+def test_a_row_does_not_depend_on_its_batch(type_: TensorType) -> None:
+    matrix, _ = random_matrix(type_, 33, 256)
+    inputs = np.random.default_rng(3).standard_normal((70, 256)).astype(np.float32)
+    alone = np.concatenate([_native.multiply(matrix, inputs[i : i + 1]) for i in range(70)])
+    for size in (2, 7, 64, 70):
+        np.testing.assert_array_equal(_native.multiply(matrix, inputs[:size]), alone[:size])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    type_=st.sampled_from([TensorType.F32, TensorType.F16, TensorType.BF16]),
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 70),
+    inputs=st.integers(1, 9),
+    seed=st.integers(0, 2**31),
+)
+def test_odd_shapes_of_float_weights(
+    type_: TensorType, rows: int, columns: int, inputs: int, seed: int
+) -> None:
+    matrix, dense = random_matrix(type_, rows, columns, seed)
+    x = np.random.default_rng(seed).standard_normal((inputs, columns)).astype(np.float32)
+    np.testing.assert_allclose(_native.multiply(matrix, x), x @ dense.T, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    type_=st.sampled_from([t for t in TensorType if t not in FLOAT_TYPES]),
+    rows=st.integers(1, 40),
+    blocks=st.integers(1, 5),
+    inputs=st.integers(1, 70),
+    seed=st.integers(0, 2**31),
+)
+def test_odd_shapes_of_quantized_weights(
+    type_: TensorType, rows: int, blocks: int, inputs: int, seed: int
+) -> None:
+    columns = blocks * quants.block_values(type_)
+    matrix, dense = random_matrix(type_, rows, columns, seed)
+    x = np.random.default_rng(seed).standard_normal((inputs, columns)).astype(np.float32)
+    expected = represented(x, 2) @ dense.T.astype(np.float64)
+    scale = np.abs(x) @ np.abs(dense).T + 1e-6
+    assert (np.abs(_native.multiply(matrix, x) - expected) / scale).max() < 1e-5
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("type_", [TensorType.Q8_0, TensorType.Q4_0, TensorType.Q6_K])
+def test_extreme_codes_do_not_saturate(type_: TensorType, isa: str) -> None:
+    columns = 256
+    per_row = quants.row_bytes(type_, columns)
+    one = np.float16(1).view(np.uint16).tobytes()
+    fill = {TensorType.Q8_0: 0x80, TensorType.Q4_0: 0xFF, TensorType.Q6_K: 0xFF}[type_]
+    source = np.full(16 * per_row, fill, np.uint8)
+    if type_ is TensorType.Q6_K:
+        blocks = source.reshape(16, 210)
+        blocks[:, 192:208] = 0x7F
+        blocks[:, 208:210] = np.frombuffer(one, np.uint8)
+    else:
+        blocks = source.reshape(-1, quants.block_bytes(type_))
+        blocks[:, :2] = np.frombuffer(one, np.uint8)
+    matrix = _native.Matrix(int(type_), 16, columns, source, POOL)
+    dense = quants.dequantize(type_, source, (16, columns)).astype(np.float64)
+    inputs = np.where(np.arange(columns) % 3 == 0, -127.0, 127.0).astype(np.float32)[None]
+    np.testing.assert_array_equal(_native.multiply(matrix, inputs, isa=isa), inputs @ dense.T)
+
+
+def test_zero_and_tiny_inputs() -> None:
+    matrix, dense = random_matrix(TensorType.Q4_K, 16, 256)
+    zeros = np.zeros((1, 256), np.float32)
+    np.testing.assert_array_equal(_native.multiply(matrix, zeros), zeros @ dense.T)
+    tiny = np.full((1, 256), 1e-30, np.float32)
+    np.testing.assert_allclose(_native.multiply(matrix, tiny), tiny @ dense.T, rtol=1e-3)
+
+
+def test_matrices_check_their_source() -> None:
+    with pytest.raises(ValueError, match="size of the matrix"):
+        _native.Matrix(int(TensorType.Q4_0), 16, 64, np.zeros(7, np.uint8), POOL)
+    with pytest.raises(ValueError, match="multiple of 256"):
+        _native.Matrix(int(TensorType.Q4_K), 16, 64, np.zeros(64, np.uint8), POOL)
+    with pytest.raises(ValueError, match="unknown tensor type"):
+        _native.Matrix(9, 16, 64, np.zeros(64, np.uint8), POOL)
+    with pytest.raises(ValueError, match="between 1 and"):
+        _native.Matrix(0, 0, 64, np.zeros(0, np.uint8), POOL)
+
+
+def test_isa_can_be_forced_by_environment() -> None:
+    script = "from lepton.kernels import isa_info; print(isa_info().selected)"
+    environment = {**os.environ, "LEPTON_ISA": "scalar"}
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "scalar"
+    environment["LEPTON_ISA"] = "mmx"
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert "ConfigurationError" in run.stderr
+    assert "'mmx'" in run.stderr
+
+
+def test_pool_survives_fork() -> None:
+    _native.Matrix(0, 4096, 16, np.zeros(4096 * 64, np.uint8), POOL)
+    child = os.fork()
+    if child == 0:
+        source = np.arange(4096 * 16, dtype=np.float32)
+        matrix = _native.Matrix(0, 4096, 16, source.view(np.uint8), POOL)
+        os._exit(0 if np.array_equal(matrix.unpack().reshape(-1), source) else 1)
+    assert os.waitpid(child, 0)[1] == 0
