@@ -180,7 +180,9 @@ def _choose(model: CatalogueEntry, source: str | None) -> tuple[Source, ...]:
 
 
 def _not_found(name: str) -> str:
-    close = difflib.get_close_matches(name.lower(), entries(), n=3, cutoff=0.5)
+    wanted = name.lower()
+    close = [known for known in entries() if wanted and known.startswith(wanted)][:3]
+    close = close or difflib.get_close_matches(wanted, entries(), n=3, cutoff=0.5)
     if close:
         return (
             f"no model {name!r}: neither a path nor a name of the catalogue; "

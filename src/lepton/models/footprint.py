@@ -11,6 +11,10 @@ PROCESS_BYTES = 200 * 1024 * 1024
 """The interpreter, the server and the tokenizer, beside weights and cache."""
 
 
+CACHE_SHARE = 4
+"""An engine takes at most one part in so many of the free memory for its cache, unless told."""
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Sizes in bytes, contexts in tokens."""
@@ -31,6 +35,6 @@ class Footprint:
         return PROCESS_BYTES + self.weights + self.cache_per_token * context * sequences
 
     def largest_context(self, memory: int) -> int:
-        """Most tokens that one sequence can have within ``memory`` bytes; 0: it does not fit."""
-        room = memory - self.memory(0)
+        """Most tokens one sequence can have on a machine with ``memory`` bytes free; 0: none."""
+        room = min(memory - self.memory(0), memory // CACHE_SHARE)
         return 0 if room <= 0 else min(self.context_length, room // self.cache_per_token)

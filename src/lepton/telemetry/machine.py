@@ -28,7 +28,6 @@ class Machine:
     memory_total: int
     memory_available: int
     cgroup_memory_limit: int | None
-    cgroup_memory_used: int | None
 
     @property
     def threads(self) -> int:
@@ -38,22 +37,12 @@ class Machine:
             allowed = min(allowed, int(self.cgroup_processors))
         return max(1, allowed)
 
-    @property
-    def usable_memory(self) -> int:
-        """Bytes that can be taken now without swapping or meeting the group's limit."""
-        if self.cgroup_memory_limit is None:
-            return self.memory_available
-        room = self.cgroup_memory_limit - (self.cgroup_memory_used or 0)
-        return max(0, min(self.memory_available, room))
-
 
 def inspect_machine(root: Path = Path("/")) -> Machine:
     """Read the facts from ``/proc`` and ``/sys`` below ``root``."""
     memory = _memory(root / "proc/meminfo")
     groups = list(_groups(root))
     logical = os.cpu_count() or 1
-    limits = [group for group in groups if group.memory_limit is not None]
-    tightest = min(limits, key=lambda group: group.memory_limit or 0, default=None)
     return Machine(
         processor=_processor(root / "proc/cpuinfo"),
         architecture=platform.machine(),
@@ -65,8 +54,9 @@ def inspect_machine(root: Path = Path("/")) -> Machine:
         ),
         memory_total=memory.get("MemTotal", 0),
         memory_available=memory.get("MemAvailable", 0),
-        cgroup_memory_limit=tightest.memory_limit if tightest else None,
-        cgroup_memory_used=tightest.memory_used if tightest else None,
+        cgroup_memory_limit=min(
+            (group.memory_limit for group in groups if group.memory_limit is not None), default=None
+        ),
     )
 
 
@@ -74,7 +64,6 @@ def inspect_machine(root: Path = Path("/")) -> Machine:
 class _Group:
     processors: float | None
     memory_limit: int | None
-    memory_used: int | None
 
 
 def _groups(root: Path) -> Iterator[_Group]:
@@ -102,7 +91,6 @@ def _version_2(folder: Path) -> _Group:
     return _Group(
         processors=_ratio(quota, period),
         memory_limit=_bytes(_read(folder / "memory.max")),
-        memory_used=_bytes(_read(folder / "memory.current")),
     )
 
 
@@ -111,7 +99,6 @@ def _version_1(folder: Path) -> _Group:
     return _Group(
         processors=_ratio(quota, _read(folder / "cpu.cfs_period_us")),
         memory_limit=_bytes(_read(folder / "memory.limit_in_bytes")),
-        memory_used=_bytes(_read(folder / "memory.usage_in_bytes")),
     )
 
 

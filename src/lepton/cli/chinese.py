@@ -1,0 +1,5 @@
+"""Chinese for what the command line says."""
+
+from __future__ import annotations
+
+CHINESE: dict[str, str] = {}

@@ -1,0 +1,114 @@
+"""``lepton run``: one prompt, one answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from lepton.cli import options
+from lepton.cli.console import harmless, output
+from lepton.cli.language import say
+from lepton.engine import LLM, SamplingParams
+from lepton.errors import RequestError
+
+
+def run(
+    model: options.Model,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt", "-p", metavar="TEXT", help="The prompt; standard input if not given."
+        ),
+    ] = None,
+    system: options.System = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object when the answer is complete.")
+    ] = False,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = 1.0,
+    top_k: options.TopK = 0,
+    top_p: options.TopP = 1.0,
+    min_p: options.MinP = 0.0,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    presence_penalty: options.PresencePenalty = 0.0,
+    frequency_penalty: options.FrequencyPenalty = 0.0,
+    seed: options.Seed = None,
+    stop: options.Stop = None,
+    context_length: options.ContextLength = None,
+    threads: options.Threads = 0,
+) -> None:
+    """Answer one prompt and print the answer as it is written."""
+    params = SamplingParams(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+        stop=tuple(stop or ()),
+    )
+    text = _prompt(prompt)
+    with LLM(model, context_length=context_length, threads=threads, max_sequences=1) as llm:
+        request = _request(llm, text, system, raw)
+        if as_json:
+            _print_json(llm, request, params)
+        else:
+            _print_stream(llm, request, params)
+
+
+def _prompt(given: str | None) -> str:
+    text = sys.stdin.read() if given in (None, "-") else given
+    if not text:
+        raise RequestError(say("the prompt is empty: give --prompt TEXT or standard input"))
+    return text
+
+
+def _request(
+    llm: LLM, text: str, system: str | None, raw: bool
+) -> str | Sequence[Mapping[str, Any]]:
+    if raw or llm.model.chat_template is None:
+        if system is not None:
+            raise RequestError(say("--system needs a chat template, and --raw uses none"))
+        return text
+    messages = [{"role": "system", "content": system}] if system is not None else []
+    return [*messages, {"role": "user", "content": text}]
+
+
+def _print_stream(
+    llm: LLM, request: str | Sequence[Mapping[str, Any]], params: SamplingParams
+) -> None:
+    terminal = sys.stdout.isatty()
+    for delta in llm.stream(request, params):
+        sys.stdout.write(harmless(delta.text) if terminal else delta.text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _print_json(
+    llm: LLM, request: str | Sequence[Mapping[str, Any]], params: SamplingParams
+) -> None:
+    deltas = list(llm.stream(request, params))
+    last = deltas[-1]
+    document = {
+        "text": "".join(delta.text for delta in deltas),
+        "token_ids": [token for delta in deltas for token in delta.token_ids],
+        "finish_reason": last.finish_reason,
+        "usage": {
+            "prompt_tokens": last.usage.prompt_tokens,
+            "completion_tokens": last.usage.completion_tokens,
+            "cached_tokens": last.usage.cached_tokens,
+        }
+        if last.usage
+        else None,
+    }
+    output.print_json(json.dumps(document))

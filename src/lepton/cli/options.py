@@ -1,0 +1,91 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_SAMPLING = "Sampling"
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Name of the catalogue, or path of a model.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Threads = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Threads; 0 takes what the machine allows.")
+]
+ContextLength = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="TOKENS",
+        help="Prompt and completion together; the model's own limit if not given.",
+    ),
+]
+System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
+
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Most tokens to generate.", rich_help_panel=_SAMPLING),
+]
+Temperature = Annotated[
+    float,
+    typer.Option(min=0.0, help="0 always takes the likeliest token.", rich_help_panel=_SAMPLING),
+]
+TopK = Annotated[
+    int,
+    typer.Option(min=0, help="Keep the K likeliest tokens; 0: all.", rich_help_panel=_SAMPLING),
+]
+TopP = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Keep the likeliest tokens up to this share of probability.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+MinP = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Drop tokens below this share of the likeliest one's probability.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+RepetitionPenalty = Annotated[
+    float,
+    typer.Option(
+        help="Above 1: make tokens that occurred before less likely.", rich_help_panel=_SAMPLING
+    ),
+]
+PresencePenalty = Annotated[
+    float,
+    typer.Option(
+        min=-2.0,
+        max=2.0,
+        help="Taken once from every token generated before.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+FrequencyPenalty = Annotated[
+    float,
+    typer.Option(
+        min=-2.0,
+        max=2.0,
+        help="Taken for each time that a token was generated.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Makes sampling repeatable.", rich_help_panel=_SAMPLING),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEXT", help="End before this text; may be repeated.", rich_help_panel=_SAMPLING
+    ),
+]

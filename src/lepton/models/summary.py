@@ -1,0 +1,87 @@
+"""What can be said of a model from its header alone, without reading its weights."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lepton.models.config import ModelConfig, read_config
+from lepton.models.footprint import Footprint
+from lepton.models.weights import Checkpoint, open_checkpoint
+
+_SHOWN_CONTEXTS = (2048, 8192, 32768, 131072)
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A model file or folder, described."""
+
+    path: Path
+    architecture: str
+    parameters: int
+    types: Mapping[str, int]
+    """Number of tensors by type, the most frequent first."""
+    vocabulary: int
+    chat_template: bool
+    licence: str | None
+    """As the file itself says, or None."""
+    footprint: Footprint
+
+    @property
+    def memory(self) -> dict[int, int]:
+        """Bytes of memory by context, for the usual contexts and the model's own."""
+        longest = self.footprint.context_length
+        contexts = [context for context in _SHOWN_CONTEXTS if context < longest]
+        return {context: self.footprint.memory(context) for context in [*contexts, longest]}
+
+
+def summarize(path: Path) -> ModelSummary:
+    """Describe the model at ``path``.
+
+    Raises:
+        ModelNotFoundError: there is no model.
+        ModelFormatError: it is damaged or of a kind that is not supported.
+    """
+    with open_checkpoint(path) as checkpoint:
+        config = read_config(checkpoint)
+        tensors = checkpoint.tensors.values()
+        types = Counter(tensor.type.name for tensor in tensors)
+        return ModelSummary(
+            path=path,
+            architecture=config.model_type,
+            parameters=sum(math.prod(tensor.shape) for tensor in tensors),
+            types=dict(types.most_common()),
+            vocabulary=config.vocab_size,
+            chat_template=_has_template(checkpoint),
+            licence=_licence(checkpoint),
+            footprint=footprint(checkpoint, config),
+        )
+
+
+def footprint(checkpoint: Checkpoint, config: ModelConfig) -> Footprint:
+    """The memory that a model of this configuration and these tensors takes."""
+    return Footprint(
+        weights=sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
+        layers=config.num_layers,
+        kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        context_length=config.context_length,
+    )
+
+
+def _has_template(checkpoint: Checkpoint) -> bool:
+    if checkpoint.format == "gguf":
+        return "tokenizer.chat_template" in checkpoint.metadata
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    settings = folder / "tokenizer_config.json"
+    return settings.is_file() and '"chat_template"' in settings.read_text("utf-8", "replace")
+
+
+def _licence(checkpoint: Checkpoint) -> str | None:
+    value = checkpoint.metadata.get("general.license")
+    return str(value)[:100] if value else None
