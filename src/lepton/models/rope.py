@@ -74,8 +74,8 @@ def build_rope(config: RopeConfig, head_dim: int, *, interleaved: bool = False) 
     Raises ValueError when frequency divisors are not ``head_dim // 2`` in number.
     """
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    wavelengths = np.full_like(exponents, config.base) ** exponents
-    frequencies: Float32Array = np.float32(1) / wavelengths
+    wavelengths = np.power(np.float32(config.base), exponents)
+    frequencies: Float32Array = (1 / wavelengths).astype(np.float32)
     magnitude = 1.0
     match config.scaling:
         case None:

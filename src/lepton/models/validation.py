@@ -22,7 +22,7 @@ def check_tensors(stages: Sequence[Stage], config: ModelConfig, checkpoint: Chec
     Raises ModelFormatError for one that is missing, has another shape than the configuration
     demands, or belongs to a layer but is used by no stage: the model would be another one.
     """
-    expected = dict(_expected(stages, config))
+    expected = expected_tensors(stages, config)
     for name, shape in expected.items():
         found = checkpoint.tensors.get(name)
         if found is None:
@@ -46,8 +46,12 @@ def check_tensors(stages: Sequence[Stage], config: ModelConfig, checkpoint: Chec
             )
 
 
-def _expected(stages: Sequence[Stage], config: ModelConfig) -> Iterator[tuple[str, Shape]]:
+def expected_tensors(stages: Sequence[Stage], config: ModelConfig) -> dict[str, Shape]:
     """Name and shape of every tensor the stages take."""
+    return dict(_expected(stages, config))
+
+
+def _expected(stages: Sequence[Stage], config: ModelConfig) -> Iterator[tuple[str, Shape]]:
     hidden = config.hidden_size
     for stage in stages:
         match stage:
