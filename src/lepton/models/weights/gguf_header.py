@@ -105,8 +105,7 @@ def read_header(data: Buffer, file: object) -> GgufHeader:
         num_tensors = cursor.count("tensors", MAX_TENSORS)
         num_keys = cursor.count("metadata keys", MAX_METADATA_KEYS)
         metadata = _read_metadata(cursor, num_keys)
-        alignment = _alignment(metadata, file)
-        _refuse_split(metadata, file)
+        alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         entries = _read_tensor_entries(cursor, num_tensors)
         data_start = -(-cursor.position // alignment) * alignment
         offsets = _place_tensors(entries, data_start, alignment, len(view), file)
@@ -271,7 +270,10 @@ def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Any]:
         cursor.place = f"metadata key {_shortened(key)}"
         if key in metadata:
             raise cursor.error("the key appears twice", start)
-        metadata[key] = cursor.value(cursor.u32())
+        kind = cursor.u32()
+        position = cursor.position
+        metadata[key] = cursor.value(kind)
+        _check_value(cursor, key, metadata[key], position)
     return metadata
 
 
@@ -279,26 +281,21 @@ def _shortened(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:80] + "…")
 
 
-def _alignment(metadata: Mapping[str, Any], file: object) -> int:
-    """Alignment of tensor data in bytes; the specification asks for a multiple of 8."""
-    value = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
-    valid = type(value) is int and 8 <= value <= MAX_ALIGNMENT and value & (value - 1) == 0
-    if not valid:
-        raise ModelFormatError(
-            f"metadata key 'general.alignment': {_shortened(str(value))} is no power of two "
-            f"from 8 to {MAX_ALIGNMENT:,}",
-            file=file,
-        )
-    return int(value)
-
-
-def _refuse_split(metadata: Mapping[str, Any], file: object) -> None:
-    parts = metadata.get("split.count", 1)
-    if isinstance(parts, int) and parts > 1:
-        raise ModelFormatError(
-            f"this is one of {parts} parts of a split model; join them with "
-            "'llama-gguf-split --merge' first",
-            file=file,
+def _check_value(cursor: _Cursor, key: str, value: Any, position: int) -> None:
+    """Check the two values that say how the file itself is laid out."""
+    if key == "general.alignment":
+        if type(value) is not int:
+            raise cursor.error("it must be a whole number", position)
+        # The specification asks for a multiple of 8.
+        if not 8 <= value <= MAX_ALIGNMENT or value & (value - 1):
+            raise cursor.error(
+                f"{value:,} is no power of two from 8 to {MAX_ALIGNMENT:,}", position
+            )
+    elif key == "split.count" and isinstance(value, int) and value > 1:
+        raise cursor.error(
+            f"the file is one of {value:,} parts of a split model; join them first with "
+            "'llama-gguf-split --merge'",
+            position,
         )
 
 

@@ -30,9 +30,9 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-MAX_CONFIG_BYTES = 16 << 20
-MAX_INDEX_BYTES = 64 << 20
-MAX_HEADER_BYTES = 64 << 20
+MAX_CONFIG_BYTES = 4 << 20
+MAX_INDEX_BYTES = 16 << 20
+MAX_HEADER_BYTES = 16 << 20
 
 _TYPES = {"F32": TensorType.F32, "F16": TensorType.F16, "BF16": TensorType.BF16}
 # Buffers of positions and counters that some exporters leave in; no weight has these types.
@@ -147,8 +147,11 @@ def _read_header(path: Path, needed: Iterable[str]) -> list[tuple[str, str, tupl
                     file=path,
                     tensor=missing[0],
                 )
-            slices = [(name, file.get_slice(name)) for name in names]
-            return [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in slices]
+            described = []
+            for name in names:
+                part = file.get_slice(name)
+                described.append((name, part.get_dtype(), tuple(part.get_shape())))
+            return described
     except SafetensorError as error:
         raise ModelFormatError(f"not a valid safetensors file: {error}", file=path) from error
     except OSError as error:
@@ -162,8 +165,7 @@ def _read_index(path: Path) -> dict[str, list[str]]:
         raise ModelFormatError("there is no 'weight_map' in it", file=path)
     names_of_shard: dict[str, list[str]] = {}
     for name, shard in weight_map.items():
-        plain = isinstance(shard, str) and shard == Path(shard).name and "\\" not in shard
-        if not plain or "\0" in shard or not shard.endswith(".safetensors"):
+        if not isinstance(shard, str) or not _is_shard_name(shard):
             raise ModelFormatError(
                 f"{str(shard)[:80]!r} is not the name of a .safetensors file in this folder",
                 file=path,
@@ -171,6 +173,12 @@ def _read_index(path: Path) -> dict[str, list[str]]:
             )
         names_of_shard.setdefault(shard, []).append(name)
     return names_of_shard
+
+
+def _is_shard_name(shard: str) -> bool:
+    # A surrogate, which JSON can spell, or a NUL is not printable and no path can have it.
+    plain = shard == Path(shard).name and "\\" not in shard and shard.isprintable()
+    return plain and shard.endswith(".safetensors")
 
 
 def _read_json(path: Path, limit: int) -> dict[str, Any]:
