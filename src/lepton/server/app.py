@@ -1,0 +1,111 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lepton import __version__
+from lepton.errors import LeptonError, RequestError
+from lepton.server import health, openai
+from lepton.server.admission import Admission
+from lepton.server.context import ServerContext
+from lepton.server.errors import as_api_error
+from lepton.server.metrics import Metrics
+from lepton.server.middleware import Gate, HostGuard, RequestScope
+from lepton.server.pages import add_pages
+from lepton.server.record import record_of
+from lepton.server.settings import ServerSettings
+from lepton.server.text import TextWorker
+
+if TYPE_CHECKING:
+    from lepton.engine import AsyncEngine
+
+_log = logging.getLogger("lepton.server")
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+
+def create_app(engine: AsyncEngine, settings: ServerSettings | None = None) -> FastAPI:
+    """An ASGI application over ``engine``, which it starts and shuts down.
+
+    Raises ConfigurationError when the key file cannot be used.
+    """
+    settings = settings or ServerSettings()
+    model_name = settings.model_name or engine.model.name
+    context = ServerContext(
+        engine=engine,
+        settings=settings,
+        model_name=model_name,
+        admission=Admission(settings),
+        metrics=Metrics(engine, model_name),
+        text=TextWorker(engine.model),
+    )
+    app = FastAPI(
+        title="Lepton",
+        version=__version__,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    app.include_router(openai.routes())
+    app.include_router(health.routes())
+    add_pages(app)
+    for kind in (LeptonError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _answer_error)
+    _add_middleware(app, context)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: ServerContext = app.state.context
+    if not context.engine.alive:
+        context.engine.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(context.engine.shutdown)
+        context.text.close()
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, RequestValidationError):
+        error = RequestError("The request is not valid.")
+    answer = as_api_error(error)
+    record = record_of(request)
+    record.error_code = answer.code
+    if answer.status >= 500 and answer.status != 503:
+        fields = {"request_id": record.id}
+        _log.error("request failed", exc_info=error, extra={"fields": fields})
+    return answer.response()
+
+
+def _add_middleware(app: FastAPI, context: ServerContext) -> None:
+    settings = context.settings
+    # The last one added is the outermost.
+    app.add_middleware(Gate, admission=context.admission, prefixes=openai.PREFIXES)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
+    if settings.local and not context.admission.needs_key:
+        allowed = {*LOCAL_HOSTS, settings.host, *settings.allowed_hosts}
+        app.add_middleware(HostGuard, allowed=allowed)
+    app.add_middleware(RequestScope, metrics=context.metrics)

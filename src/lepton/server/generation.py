@@ -1,0 +1,165 @@
+"""One API request in the engine: its prompts, merged into one stream of deltas."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from lepton.engine import OutputDelta, RequestStream, SamplingParams, TokenLogprob, Usage
+from lepton.engine.outputs import PromptLogprobs
+from lepton.errors import EngineError, UnavailableError
+from lepton.server.context import ServerContext
+from lepton.server.record import RequestRecord
+
+Batch = list[tuple[int, OutputDelta]]
+"""Deltas that arrived together, each with the index of its choice; empty after a long silence."""
+
+
+@dataclass
+class Choice:
+    """One completion, complete."""
+
+    text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: str | None = None
+
+
+class Generation:
+    """The completions of all prompts of a request; choice = prompt number × n + completion.
+
+    Made in the event loop. Raises what `AsyncEngine.generate` raises, with nothing left queued.
+    """
+
+    def __init__(
+        self,
+        context: ServerContext,
+        record: RequestRecord,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        echo_logprobs: bool = False,
+    ) -> None:
+        self._context = context
+        self._record = record
+        self._n = params.n
+        self.choices = len(prompts) * params.n
+        self.prompt_logprobs: dict[int, PromptLogprobs] = {}
+        self._prompt_tokens = sum(map(len, prompts))
+        self._usages: list[Usage] = []
+        self._generated = 0
+        self._last_seen: dict[int, float] = {}
+        self._streams: list[RequestStream] = []
+        identity = uuid.uuid4().hex
+        try:
+            for number, prompt in enumerate(prompts):
+                stream = context.engine.generate(
+                    prompt,
+                    params,
+                    request_id=f"{identity}-{number}",
+                    echo_logprobs=echo_logprobs,
+                )
+                self._streams.append(stream)
+        except BaseException:
+            for stream in self._streams:
+                context.engine.abort(stream.request_id)
+            raise
+        record.prompt_tokens = self._prompt_tokens
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts over all prompts, once everything has finished."""
+        return Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=sum(usage.completion_tokens for usage in self._usages),
+            cached_tokens=sum(usage.cached_tokens for usage in self._usages),
+        )
+
+    async def collect(self) -> list[Choice]:
+        """All choices, when they have finished."""
+        choices = [Choice() for _ in range(self.choices)]
+        texts: list[list[str]] = [[] for _ in range(self.choices)]
+        async with aclosing(self.batches()) as batches:
+            async for batch in batches:
+                for index, delta in batch:
+                    texts[index].append(delta.text)
+                    choices[index].logprobs.extend(delta.logprobs or ())
+                    choices[index].finish_reason = delta.finish_reason
+        for choice, parts in zip(choices, texts, strict=True):
+            choice.text = "".join(parts)
+        return choices
+
+    async def batches(self) -> AsyncGenerator[Batch]:
+        """Deltas as they come. Closing the iterator aborts what is not finished.
+
+        Raises EngineError when a completion failed, UnavailableError when it was cancelled.
+        """
+        waiting = {self._next_delta(number): number for number in range(len(self._streams))}
+        try:
+            while waiting:
+                done, _ = await asyncio.wait(
+                    waiting,
+                    timeout=self._context.settings.heartbeat_seconds,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                batch: Batch = []
+                for task in sorted(done, key=waiting.__getitem__):
+                    number = waiting.pop(task)
+                    delta = task.result()
+                    if delta is None:
+                        continue
+                    waiting[self._next_delta(number)] = number
+                    self._take_note(number, delta)
+                    batch.append((number * self._n + delta.index, delta))
+                if batch or not done:
+                    yield batch
+            self._context.metrics.request_done(
+                self._prompt_tokens, self._generated, self._record.seconds()
+            )
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            for stream in self._streams:
+                await stream.aclose()
+            self._record.completion_tokens = self._generated
+            self._record.cached_tokens = self.usage.cached_tokens
+
+    def _next_delta(self, number: int) -> asyncio.Task[OutputDelta | None]:
+        return asyncio.ensure_future(_next_or_none(self._streams[number]))
+
+    def _take_note(self, number: int, delta: OutputDelta) -> None:
+        if delta.finish_reason == "error":
+            raise EngineError(delta.error or "the completion failed")
+        if delta.finish_reason == "cancelled":
+            raise UnavailableError("The request was ended because the server is shutting down.")
+        if delta.prompt_logprobs is not None:
+            self.prompt_logprobs[number] = delta.prompt_logprobs
+        if delta.usage:
+            self._usages.append(delta.usage)
+        if delta.token_ids:
+            self._time_tokens(number * self._n + delta.index, len(delta.token_ids))
+        if delta.finish_reason:
+            self._record.finish_reasons.append(delta.finish_reason)
+            self._context.metrics.finished(delta.finish_reason)
+
+    def _time_tokens(self, index: int, count: int) -> None:
+        now = time.perf_counter()
+        if self._record.first_token_seconds is None:
+            seconds = self._record.seconds()
+            self._record.first_token_seconds = round(seconds, 4)
+            self._context.metrics.first_token(seconds)
+        if index in self._last_seen:
+            self._context.metrics.next_tokens(count, now - self._last_seen[index])
+        self._last_seen[index] = now
+        self._generated += count
+
+
+async def _next_or_none(stream: RequestStream) -> OutputDelta | None:
+    try:
+        return await anext(stream)
+    except StopAsyncIteration:
+        return None

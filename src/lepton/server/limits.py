@@ -1,0 +1,110 @@
+"""From a request's fields to sampling parameters, within the server's and the key's limits."""
+
+from __future__ import annotations
+
+from lepton.engine import SamplingParams
+from lepton.errors import RequestError
+from lepton.security import ApiKey
+from lepton.server.schemas import ChatCompletionRequest, CompletionRequest, GenerationRequest
+from lepton.server.settings import ServerSettings
+
+COMPLETION_MAX_TOKENS = 16
+"""What ``/v1/completions`` generates when not told, as in the OpenAI API."""
+
+
+def completion_params(
+    body: CompletionRequest, settings: ServerSettings, key: ApiKey | None
+) -> SamplingParams:
+    """Parameters for each prompt of a completion request; RequestError above a limit."""
+    prompts = len(body.prompt)
+    _at_most("prompt", "prompts", prompts, settings.max_prompts)
+    _at_most(
+        "n", "completions (prompts times n)", prompts * (body.n or 1), settings.max_completions
+    )
+    _at_most("logprobs", "log probabilities", body.logprobs or 0, settings.max_top_logprobs)
+    limit = _max_tokens("max_tokens", body.max_tokens, settings, key)
+    if body.max_tokens is None:
+        limit = COMPLETION_MAX_TOKENS if limit is None else min(COMPLETION_MAX_TOKENS, limit)
+    return _params(body, settings, limit, body.logprobs)
+
+
+def chat_params(
+    body: ChatCompletionRequest, settings: ServerSettings, key: ApiKey | None
+) -> SamplingParams:
+    """Parameters for a chat request; RequestError above a limit."""
+    _at_most("messages", "messages", len(body.messages), settings.max_messages)
+    _at_most("top_logprobs", "log probabilities", body.top_logprobs or 0, settings.max_top_logprobs)
+    if body.max_completion_tokens is not None:
+        name, asked = "max_completion_tokens", body.max_completion_tokens
+    else:
+        name, asked = "max_tokens", body.max_tokens
+    max_tokens = _max_tokens(name, asked, settings, key)
+    return _params(body, settings, max_tokens, (body.top_logprobs or 0) if body.logprobs else None)
+
+
+def check_context(prompt_tokens: int, max_tokens: int | None, context_length: int) -> None:
+    """Raise RequestError ``context_length_exceeded`` unless prompt and completion fit.
+
+    ``max_tokens`` is what the request itself says; None means as much as there is room for.
+    """
+    asked = 1 if max_tokens is None else max_tokens
+    if prompt_tokens + asked > context_length:
+        completion = "" if max_tokens is None else f" and {max_tokens} for the completion"
+        raise RequestError(
+            f"The context holds {context_length} tokens, but the request asks for {prompt_tokens} "
+            f"of prompt{completion}: shorten the prompt or lower max_tokens.",
+            param="messages" if max_tokens is None else "max_tokens",
+            code="context_length_exceeded",
+        )
+
+
+def _max_tokens(
+    name: str, asked: int | None, settings: ServerSettings, key: ApiKey | None
+) -> int | None:
+    limits = (settings.max_tokens, key.limits.max_tokens if key else None)
+    limit = min((value for value in limits if value is not None), default=None)
+    if limit is not None and asked is not None:
+        _at_most(name, "tokens", asked, limit)
+    return limit if asked is None else asked
+
+
+def _params(
+    body: GenerationRequest,
+    settings: ServerSettings,
+    max_tokens: int | None,
+    logprobs: int | None,
+) -> SamplingParams:
+    _at_most("n", "completions", body.n or 1, settings.max_n)
+    stop = tuple(body.stop or ())
+    _at_most("stop", "stop strings", len(stop), settings.max_stop)
+    _at_most("stop_token_ids", "stop ids", len(body.stop_token_ids or ()), settings.max_stop)
+    _at_most(
+        "stop",
+        "characters in a stop string",
+        max(map(len, stop), default=0),
+        settings.max_stop_characters,
+    )
+    given = {
+        name: value
+        for name in (
+            "temperature", "top_p", "top_k", "min_p", "n", "seed", "presence_penalty",
+            "frequency_penalty", "repetition_penalty", "min_tokens", "ignore_eos",
+        )
+        if (value := getattr(body, name)) is not None
+    }  # fmt: skip
+    return SamplingParams(
+        max_tokens=max_tokens,
+        stop=stop,
+        stop_token_ids=tuple(body.stop_token_ids or ()),
+        logprobs=logprobs,
+        **given,
+    )
+
+
+def _at_most(param: str, what: str, value: int, limit: int) -> None:
+    if value > limit:
+        raise RequestError(
+            f"{param!r} asks for {value} {what}; this server allows at most {limit}.",
+            param=param,
+            code="limit_exceeded",
+        )

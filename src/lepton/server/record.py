@@ -1,0 +1,45 @@
+"""What is known about one request by the time it is logged and counted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from lepton.security import ApiKey
+
+ANONYMOUS = "anonymous"
+
+
+@dataclass
+class RequestRecord:
+    """Filled on the request's way through the server; holds no text of prompts or completions."""
+
+    id: str
+    started: float = field(default_factory=time.perf_counter)
+    key: ApiKey | None = None
+    model: str | None = None
+    stream: bool | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    first_token_seconds: float | None = None
+    finish_reasons: list[str] = field(default_factory=list)
+    error_code: str | None = None
+    disconnected: bool = False
+
+    @property
+    def tenant(self) -> str:
+        """The name of the key, or ``anonymous``: what belongs to one tenant is kept under it."""
+        return self.key.name if self.key else ANONYMOUS
+
+    def seconds(self) -> float:
+        """Since the request's head arrived."""
+        return time.perf_counter() - self.started
+
+
+def record_of(request: Request) -> RequestRecord:
+    """The record that `RequestScope` attached to the request."""
+    record: RequestRecord = request.state.record
+    return record

@@ -1,0 +1,187 @@
+"""The process: its socket, uvicorn, and the way it ends."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+from fastapi import FastAPI
+
+from lepton.errors import ConfigurationError
+from lepton.security import load_keys
+from lepton.server.app import create_app
+from lepton.server.context import ServerContext
+from lepton.server.settings import ServerSettings
+from lepton.telemetry import log_event
+
+if TYPE_CHECKING:
+    from lepton.engine import AsyncEngine
+
+_log = logging.getLogger("lepton.server")
+
+LAST_WORDS_SECONDS = 5
+"""Time to send the last bytes after the grace period."""
+
+
+def bind(settings: ServerSettings) -> socket.socket:
+    """Take the address before a model is loaded; connections are refused until `serve` listens.
+
+    Raises ConfigurationError when the address is in use, is not this machine's, or would let
+    everyone on the network in, and when the key file cannot be used.
+    """
+    _check_access(settings)
+    family, address = _resolve(settings)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(_explain(error, settings)) from error
+    return listener
+
+
+def serve(
+    engine: AsyncEngine,
+    settings: ServerSettings | None = None,
+    *,
+    listener: socket.socket | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, finish what is in progress, shut the engine down.
+
+    A second signal ends the server at once. ``on_ready`` gets the URL when requests are taken.
+    Raises ConfigurationError as `bind` does.
+    """
+    settings = settings or ServerSettings()
+    listener = listener or bind(settings)
+    server = DrainingServer(create_app(engine, settings), listener, on_ready)
+    try:
+        server.run(sockets=[listener])
+    except OSError as error:
+        raise ConfigurationError(_explain(error, settings)) from error
+    finally:
+        listener.close()
+
+
+class DrainingServer(uvicorn.Server):
+    """A uvicorn server that keeps answering, with 503, while requests in progress finish."""
+
+    def __init__(
+        self,
+        app: FastAPI,
+        listener: socket.socket,
+        on_ready: Callable[[str], None] | None = None,
+    ) -> None:
+        self._context: ServerContext = app.state.context
+        settings = self._context.settings
+        self._url = _url(settings, listener)
+        self._on_ready = on_ready
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                lifespan="on",
+                timeout_keep_alive=settings.keep_alive_seconds,
+                timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """First signal: drain. Second: stop."""
+        if self._context.admission.draining:
+            self.should_exit = True
+            self.force_exit = sig == signal.SIGINT
+        self.drain()
+
+    def drain(self) -> None:
+        """Refuse new requests and end when the others have, or the grace period has passed."""
+        self._context.admission.drain(self._context.settings.drain_seconds)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell so."""
+        await super().startup(sockets)
+        if self.started:
+            engine = self._context.engine
+            log_event(
+                _log,
+                logging.INFO,
+                "serving",
+                url=self._url,
+                model=self._context.model_name,
+                context_length=engine.context_length,
+                api_keys=self._context.admission.needs_key,
+            )
+            if self._on_ready:
+                self._on_ready(self._url)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to exit."""
+        if self._context.admission.drained:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what outlived the grace period with an error to its client, then close."""
+        left = self._context.admission.in_progress
+        log_event(_log, logging.INFO, "stopping", cancelled_requests=left)
+        self.drain()
+        if self._context.engine.alive:
+            await self._context.engine.drain(0)
+        await super().shutdown(sockets)
+
+
+def _check_access(settings: ServerSettings) -> None:
+    if settings.keys_file is not None:
+        load_keys(settings.keys_file)
+    elif not settings.local:
+        if not settings.allow_anonymous:
+            raise ConfigurationError(
+                f"{settings.host} can be reached from other machines, and no API keys are set: "
+                "give a key file, listen on 127.0.0.1, or allow anonymous access explicitly"
+            )
+        _log.warning(
+            "everyone who can reach %s:%d can use this server: it has no API keys",
+            settings.host,
+            settings.port,
+        )
+
+
+def _resolve(settings: ServerSettings) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    try:
+        found = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(
+            f"the host {settings.host!r} cannot be resolved: {error}"
+        ) from error
+    family, _, _, _, address = found[0]
+    return family, (str(address[0]), int(address[1]))
+
+
+def _explain(error: OSError, settings: ServerSettings) -> str:
+    where = f"{settings.host}:{settings.port}"
+    reasons = {
+        errno.EADDRINUSE: "the port is in use; stop the other program or choose another port",
+        errno.EACCES: "this user may not open the port; choose one of 1024 or above",
+        errno.EADDRNOTAVAIL: "this machine does not have the address",
+    }
+    reason = reasons.get(error.errno or 0, os.strerror(error.errno or 0))
+    return f"cannot listen on {where}: {reason}"
+
+
+def _url(settings: ServerSettings, listener: socket.socket) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{listener.getsockname()[1]}"

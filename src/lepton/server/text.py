@@ -1,0 +1,94 @@
+"""Text to tokens and back, off the event loop: long prompts take longer than a step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from lepton.errors import RequestError
+from lepton.server.schemas import Message, Prompt
+
+if TYPE_CHECKING:
+    from lepton.models.loader import Model
+
+THREADS = 2
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class TextWorker:
+    """Runs the tokenizer and the chat template in threads of their own."""
+
+    def __init__(self, model: Model) -> None:
+        self._tokenizer = model.tokenizer
+        self._template = model.chat_template
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lepton-text")
+
+    async def chat(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> list[int]:
+        """Token ids of a conversation, as the model's chat template writes it.
+
+        Raises RequestError when the model has no template or the template refuses.
+        """
+        turns = [message.for_template() for message in messages]
+        return await self._run(self._chat, turns, add_generation_prompt)
+
+    async def prompt(self, prompt: Prompt, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a completion prompt; RequestError when an id is not in the vocabulary."""
+        if isinstance(prompt, str):
+            return await self._run(
+                self._tokenizer.encode, prompt, add_special_tokens=add_special_tokens
+            )
+        return await self._run(self._checked, prompt, "prompt")
+
+    async def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of token ids; RequestError when one is not in the vocabulary."""
+        return await self._run(self._decode, token_ids, skip_special_tokens)
+
+    async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """The text of each token on its own."""
+        return await self._run(lambda: [self._tokenizer.token_text(token) for token in token_ids])
+
+    def close(self) -> None:
+        """Stop the threads once they are idle."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(
+        self,
+        work: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(work, *args, **kwargs))
+
+    def _chat(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
+        if self._template is None:
+            raise RequestError(
+                "This model has no chat template: use /v1/completions instead.",
+                param="messages",
+                code="no_chat_template",
+            )
+        text = self._template.render(turns, add_generation_prompt=add_generation_prompt)
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _decode(self, token_ids: Sequence[int], skip_special_tokens: bool) -> str:
+        checked = self._checked(token_ids, "tokens")
+        return self._tokenizer.decode(checked, skip_special_tokens=skip_special_tokens)
+
+    def _checked(self, token_ids: Sequence[int], param: str) -> list[int]:
+        size = self._tokenizer.vocab_size
+        for token in token_ids:
+            if not 0 <= token < size:
+                raise RequestError(
+                    f"{param!r} holds the token id {token}; the vocabulary has ids from 0 to "
+                    f"{size - 1}.",
+                    param=param,
+                    code="invalid_value",
+                )
+        return list(token_ids)
