@@ -21,7 +21,7 @@ from lepton.models.executors.base import BLOCK_SIZE, Batch
 PIECES: list[bytes] = [
     b"<eos>",
     b"<end>",
-    *(bytes([letter]) for letter in b"abcdefgh \n"),
+    *(bytes([letter]) for letter in b"abcdefght \n"),
     b"ab",
     b"bc",
     b"abc",

@@ -83,8 +83,6 @@ class AsyncEngine:
         self._condition = threading.Condition()
         """Guards everything below."""
         self._new: list[Request] = []
-        self._queued = 0
-        """Requests the step loop has taken but not begun."""
         self._refusal: str | None = "the engine has not been started"
         self._cancel_all = False
         self._stopping = False
@@ -194,7 +192,7 @@ class AsyncEngine:
     def _check_room(self) -> None:
         if self._refusal is not None:
             raise UnavailableError(self._refusal)
-        waiting = self._queued + len(self._new)
+        waiting = self._core.num_queued + len(self._new)
         if waiting >= self._config.max_queue:
             raise CapacityError(
                 f"{waiting} requests are waiting already; try again later",
@@ -217,21 +215,19 @@ class AsyncEngine:
         with self._condition:
             if not (self._new or self._core.has_work or self._cancel_all or self._stopping):
                 self._condition.wait(_IDLE_SECONDS)
-            # Before the new requests are taken: so that those to be aborted are known by then.
+            # Before the new requests are added, so that what is to be aborted is known by then.
             aborted = [self._aborted.popleft() for _ in range(len(self._aborted))]
-            new, self._new = self._new, []
-            self._queued += len(new)
+            for request in self._new:
+                self._core.add(request)
+            self._new.clear()
             stopping = self._stopping
             cancel_all, self._cancel_all = self._cancel_all or stopping, False
             self._tick = time.monotonic()
-        for request in new:
-            self._core.add(request)
         deltas = [delta for request_id in aborted for delta in self._core.abort(request_id)]
         if cancel_all:
             deltas += self._core.abort_all()
         if self._core.has_work:
             deltas += self._core.step()
-        self._queued = self._core.num_queued
         self._pace.note(sum(delta.usage is not None for delta in deltas))
         self._aborted.extend(self._delivery.post(deltas))
         return not stopping

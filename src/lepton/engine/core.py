@@ -53,6 +53,8 @@ class EngineCore:
         )
         self._runner = ModelRunner(self.executor)
         self._requests: dict[str, Request] = {}
+        self.num_queued = 0
+        """Requests with a waiting sequence when the last step began, and newer ones."""
         self._steps = 0
         self._prompt_tokens = 0
         self._generated_tokens = 0
@@ -104,6 +106,7 @@ class EngineCore:
     def add(self, request: Request) -> None:
         """Queue a request that ``make_request`` has checked."""
         self._requests[request.request_id] = request
+        self.num_queued += 1
         for sequence in request.sequences:
             self.scheduler.add(sequence)
 
@@ -127,15 +130,11 @@ class EngineCore:
         """Whether a step would compute something."""
         return bool(self._requests)
 
-    @property
-    def num_queued(self) -> int:
-        """Requests of which nothing has been computed yet or all is preempted."""
-        return len({sequence.request.request_id for sequence in list(self.scheduler.waiting)})
-
     def step(self) -> list[OutputDelta]:
         """Compute one ragged batch and return what each completion gained."""
         started = time.perf_counter()
         chunks = self.scheduler.schedule()
+        self.num_queued = len({sequence.request for sequence in self.scheduler.waiting})
         if not chunks:
             return []
         try:
@@ -269,6 +268,8 @@ class EngineCore:
             sequence.prompt_logprobs = None
         if request.finished:
             self._requests.pop(request.request_id, None)
+            if not self._requests:
+                self.num_queued = 0  # No step will come to count again.
         return OutputDelta(
             request_id=request.request_id,
             index=sequence.index,

@@ -42,7 +42,9 @@ def sample(logits: Float32Array, sequence: Sequence) -> int:
 
 def uniform(seed: int, index: int, position: int) -> float:
     """The random number in [0, 1) for one token: Philox keyed by (seed, completion index)."""
-    generator = np.random.Philox(key=[seed & _SEED_MASK, index], counter=[position, 0, 0, 0])
+    key = np.array([seed & _SEED_MASK, index], dtype=np.uint64)
+    counter = np.array([position, 0, 0, 0], dtype=np.uint64)
+    generator = np.random.Philox(key=key, counter=counter)
     return np.random.Generator(generator).random()
 
 

@@ -124,9 +124,9 @@ class Scheduler:
             return None
         sequence = self.waiting[0]
         siblings = [other for other in self.running if other.request is sequence.request]
-        if any(sibling.reads_prompt for sibling in siblings):
-            return None  # Its blocks are worth waiting for.
-        shared = siblings[0].shareable_blocks if siblings else []
+        shared = max((sibling.shareable_blocks for sibling in siblings), key=len, default=[])
+        if siblings and len(shared) < sequence.num_shareable_blocks:
+            return None  # A sibling is reading the prompt; its blocks are worth waiting for.
         fresh = blocks_for(len(sequence.token_ids)) - len(shared)
         spare = len(self.running)  # A block of growth for each, or they would soon be preempted.
         if self.pool.num_free < fresh + spare:

@@ -80,11 +80,6 @@ class Sequence:
         return len(self.token_ids) - self.num_computed
 
     @property
-    def reads_prompt(self) -> bool:
-        """Whether some of the prompt is still to be computed."""
-        return self.num_computed < self.num_prompt_tokens
-
-    @property
     def wants_prompt_logprobs(self) -> bool:
         """Whether log probabilities of prompt tokens are still missing."""
         return (
@@ -92,10 +87,14 @@ class Sequence:
         )
 
     @property
-    def shareable_blocks(self) -> list[int]:
-        """Computed blocks full of prompt tokens; they never change again.
+    def num_shareable_blocks(self) -> int:
+        """Blocks full of prompt tokens, which siblings may share once they are computed.
 
-        The last token of the prompt is left out: who shares the blocks needs its logits.
+        The last token of the prompt is left out: everyone needs its logits.
         """
-        shareable = min(self.num_computed, self.num_prompt_tokens - 1) // BLOCK_SIZE
-        return self.block_table[:shareable]
+        return (self.num_prompt_tokens - 1) // BLOCK_SIZE
+
+    @property
+    def shareable_blocks(self) -> list[int]:
+        """Those of them that are computed; they never change again."""
+        return self.block_table[: min(self.num_computed // BLOCK_SIZE, self.num_shareable_blocks)]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lepton.engine.cache_plan import build_executor, bytes_per_block, plan_cache
+from lepton.engine.config import EngineConfig
+from lepton.errors import ConfigurationError
+from lepton.models.stages import Attention
+
+BLOCK = 1000
+
+
+def test_enough_for_every_sequence_when_memory_allows() -> None:
+    plan = plan_cache(EngineConfig(max_sequences=4), 1000, BLOCK, available=10**9)
+    assert (plan.num_blocks, plan.context_length) == (4 * 63, 1000)
+
+
+def test_a_quarter_of_memory_at_most() -> None:
+    plan = plan_cache(EngineConfig(), 1000, BLOCK, available=400_000)
+    assert (plan.num_blocks, plan.context_length) == (100, 1000)
+
+
+def test_cache_memory_is_kept_to() -> None:
+    plan = plan_cache(EngineConfig(cache_memory=70_999), 1000, BLOCK, available=1)
+    assert plan.num_blocks == 70
+
+
+def test_default_context_is_reduced_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        plan = plan_cache(EngineConfig(cache_memory=40 * BLOCK), 1000, BLOCK)
+    assert (plan.num_blocks, plan.context_length) == (40, 640)
+    assert "reduced to 640 tokens" in caplog.text
+
+
+def test_a_context_asked_for_is_not_reduced() -> None:
+    config = EngineConfig(cache_memory=40 * BLOCK, context_length=1000)
+    with pytest.raises(
+        ConfigurationError, match=r"63 blocks of 1,000 bytes = 63,000 bytes.*40,000"
+    ):
+        plan_cache(config, 2000, BLOCK)
+
+
+def test_a_useless_context_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="a quarter of the available memory"):
+        plan_cache(EngineConfig(), 1000, BLOCK, available=4 * 15 * BLOCK)
+
+
+def test_a_context_beyond_the_model_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="beyond the 1000 tokens"):
+        plan_cache(EngineConfig(context_length=1001), 1000, BLOCK, available=10**9)
+
+
+def test_bytes_per_block_counts_keys_and_values_of_every_layer() -> None:
+    attention = object.__new__(Attention)
+    object.__setattr__(attention, "num_kv_heads", 3)
+    object.__setattr__(attention, "head_dim", 64)
+    model: Any = SimpleNamespace(stages=(None, attention, attention))
+    assert bytes_per_block(model, EngineConfig()) == 2 * 2 * 3 * 64 * 16 * 2
+    assert bytes_per_block(model, EngineConfig(executor="reference")) == 2 * 2 * 3 * 64 * 16 * 4
+
+
+def test_the_executor_may_have_fewer_blocks_than_planned(toy: Any) -> None:
+    config = toy.make_config(num_blocks=10, context_length=400)
+    executor, context_length = build_executor(toy.make_model(512), config)
+    assert executor.num_blocks == 10
+    assert context_length == 160
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_sequences": 0},
+        {"max_step_tokens": 31},
+        {"max_queue": 0},
+        {"context_length": 0},
+        {"cache_memory": -1},
+        {"threads": -1},
+        {"executor": "gpu"},
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        EngineConfig(**options)
