@@ -2,7 +2,7 @@
 
 import { copyButton } from "./clipboard.js";
 import { element, words } from "./dom.js";
-import { parseBlocks, parseInline } from "./markdown.js";
+import { closeOpen, parseBlocks, parseInline } from "./markdown.js";
 
 /** Shows a growing answer in `container`; blocks that have not changed keep their elements. */
 export class AnswerView {
@@ -12,8 +12,13 @@ export class AnswerView {
     this.container = container;
   }
 
-  update(answer) {
+  /** `growing` hides Markdown's marks from the last words until they are complete. */
+  update(answer, growing) {
     const blocks = parseBlocks(answer);
+    if (growing && blocks.length) {
+      closeMarks(blocks.at(-1));
+      blocks.at(-1).source += " (growing)"; // so that it is drawn anew when it is complete
+    }
     const { children } = this.container;
     while (children.length > blocks.length) this.container.lastChild.remove();
     blocks.forEach((block, index) => {
@@ -24,13 +29,20 @@ export class AnswerView {
   }
 }
 
+/** Takes a block, or an item of a list. */
+function closeMarks(part) {
+  if (part.kind === "list") closeMarks(part.items.at(-1));
+  else if (part.children?.length) closeMarks(part.children.at(-1));
+  else if (part.text && part.kind !== "code") part.text = closeOpen(part.text);
+}
+
 function blockElement(block) {
   switch (block.kind) {
     case "code":
       return codeElement(block);
     case "heading":
-      // The page's own headings end at level 2, and each message has a level 3.
-      return element(`h${Math.min(block.level + 3, 6)}`, { class: `size-${block.level}` }, ...inline(block.text));
+      // Below the message's own level 2, and all alike: models skip levels, an outline must not.
+      return element("h3", { class: `size-${block.level}` }, ...inline(block.text));
     case "list":
       return listElement(block);
     case "quote":

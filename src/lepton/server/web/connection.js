@@ -9,13 +9,14 @@ const LONGEST_PAUSE_MS = 10_000;
 const STATE_WORDS = {
   connecting: "modelConnecting",
   ready: "modelReady",
-  unreachable: "modelUnreachable",
+  failed: "modelUnreachable",
   locked: "keyTitle",
 };
 
 /** The chosen model and the state of the connection, shown in the page's header. */
 export class Connection {
   #state = "connecting";
+  #error = null;
   #checking = false;
 
   /** `onLocked()` runs when the server asks for an API key. */
@@ -25,6 +26,8 @@ export class Connection {
     this.select = document.getElementById("model");
     this.stateWords = document.getElementById("model-state");
     this.notice = document.getElementById("connection");
+    this.reason = document.getElementById("connection-reason");
+    this.detail = document.getElementById("connection-detail");
     this.#list([]);
     onLanguage(() => this.#show(this.#state));
   }
@@ -53,8 +56,9 @@ export class Connection {
       return true;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      const locked = error.kind === "unauthorized" || error.kind === "forbidden";
-      this.#show(locked ? "locked" : "unreachable");
+      const locked = error.kind === "unauthorized";
+      this.#error = error;
+      this.#show(locked ? "locked" : "failed");
       if (locked) this.onLocked();
       return locked;
     }
@@ -73,7 +77,12 @@ export class Connection {
     this.box.dataset.state = state;
     this.stateWords.textContent = text(STATE_WORDS[state]);
     this.box.title = text(STATE_WORDS[state]);
-    this.notice.hidden = state !== "unreachable";
+    this.notice.hidden = state !== "failed";
+    if (state === "failed") {
+      const silent = this.#error.kind === "unreachable";
+      this.reason.textContent = text(silent ? "connectionLost" : `error_${this.#error.kind}`);
+      this.detail.textContent = this.#error.detail;
+    }
     if (!this.model) this.select.replaceChildren(element("option", { value: "" }, text("noModel")));
   }
 }

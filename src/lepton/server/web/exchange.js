@@ -28,11 +28,11 @@ export class ExchangeView {
     const edit = iconButton("edit", "edit", this.actions.edit);
     edit.classList.add("last-only", "idle-only");
     const buttons = element("div", { class: "actions" }, edit, copyButton("copy", () => this.exchange.prompt));
-    return element("article", { class: "user" }, words("h3", "you", { class: "visually-hidden" }), this.said, buttons);
+    return element("article", { class: "user" }, words("h2", "you", { class: "visually-hidden" }), this.said, buttons);
   }
 
   #assistant() {
-    const heading = words("h3", "assistant", { class: "visually-hidden" });
+    const heading = words("h2", "assistant", { class: "visually-hidden" });
     return element("article", { class: "assistant" }, heading, this.answer, this.waiting, this.problem, this.footer);
   }
 
@@ -49,7 +49,7 @@ export class ExchangeView {
     const { prompt, answer, status, error } = this.exchange;
     this.element.dataset.status = status;
     if (this.said.textContent !== prompt) this.said.textContent = prompt;
-    this.answerView.update(answer);
+    this.answerView.update(answer, status === "streaming");
     this.waiting.hidden = status !== "waiting";
     this.copy.hidden = !answer;
     this.#updateStats();

@@ -134,6 +134,15 @@ const INLINE = new RegExp(
   "gsu",
 );
 
+/** A text still being written, without a mark just begun and with open bold or code closed. */
+export function closeOpen(text) {
+  const begun = text.replace(/(?<![\w*`])(\*{1,2}|`)$/, "");
+  const outsideCode = begun.replace(/`[^`]*`/g, "");
+  if (outsideCode.includes("`")) return `${begun}\``;
+  if (outsideCode.split("**").length % 2 === 0) return `${begun.replace(/[\s*]+$/, "")}**`;
+  return begun;
+}
+
 /** Reads a line of text into pieces: `{kind: "text" | "code", text}` or `{kind: "bold" | "italic", pieces}`. */
 export function parseInline(text, depth = 0) {
   if (depth > MAX_DEPTH || text.length > MAX_INLINE) return [{ kind: "text", text }];
