@@ -34,11 +34,8 @@ def chat_params(
     """Parameters for a chat request; RequestError above a limit."""
     _at_most("messages", "messages", len(body.messages), settings.max_messages)
     _at_most("top_logprobs", "log probabilities", body.top_logprobs or 0, settings.max_top_logprobs)
-    if body.max_completion_tokens is not None:
-        name, asked = "max_completion_tokens", body.max_completion_tokens
-    else:
-        name, asked = "max_tokens", body.max_tokens
-    max_tokens = _max_tokens(name, asked, settings, key)
+    name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    max_tokens = _max_tokens(name, getattr(body, name), settings, key)
     return _params(body, settings, max_tokens, (body.top_logprobs or 0) if body.logprobs else None)
 
 
