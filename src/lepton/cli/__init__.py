@@ -12,7 +12,8 @@ def main() -> None:
     try:
         from lepton.cli.app import run
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _NEEDED:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _NEEDED:
             raise
-        sys.exit(f"lepton: the command line needs {error.name}: pip install 'lepton-engine[serve]'")
+        sys.exit(f"lepton: the command line needs {missing}: pip install 'lepton-engine[serve]'")
     run()

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from lepton.cli import doctor
+from lepton.models import catalogue
+
+Run = Callable[..., Result]
+
+
+def test_doctor_as_json(run: Run, home: Path) -> None:
+    report = json.loads(run("doctor", "--json").stdout)
+    assert report["native"]["selected"] in report["native"]["supported"]
+    assert report["native"]["supported"][-1] == "scalar"
+    assert 1 <= report["machine"]["threads"] <= len(os.sched_getaffinity(0))
+    assert 0 < report["machine"]["usable_memory"] <= report["machine"]["memory_total"]
+    assert report["models_directory"] == str(home / "models")
+    assert [model["name"] for model in report["models"]] == list(catalogue.entries())
+    assert not any(model["cached"] for model in report["models"])
+
+
+def test_doctor_shows_a_table(run: Run, home: Path) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0
+    for fact in ("Instruction set", "Threads", "Memory", "smollm2-135m-instruct", "8,192"):
+        assert fact in result.stdout
+
+
+def test_doctor_survives_a_wrong_instruction_set(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEPTON_ISA", "abacus")
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert "abacus" in result.stdout
+
+
+def test_a_small_machine_fits_less(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "available_memory", lambda: 400_000_000)
+    models = {item["name"]: item for item in json.loads(run("doctor", "--json").stdout)["models"]}
+    assert 0 < models["smollm2-135m-instruct"]["largest_context"] < 8192
+    assert models["qwen3-1.7b"]["largest_context"] == 0
+    assert "does not fit" in run("doctor").stdout
