@@ -1,14 +1,13 @@
 """Coverage-guided fuzzing of the GGUF reader; not collected by pytest.
 
-Run by hand: ``python tests/fuzz/fuzz_gguf.py -max_total_time=30`` (needs ``atheris``). Folders
-given as arguments hold further inputs; a crash is written to ``crash-*`` in the current folder.
+Run by hand: ``python tests/fuzz/fuzz_gguf.py -max_total_time=30`` (needs ``atheris``). An input
+that fails is written to ``crash-*`` in the current folder.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-import tempfile
 from pathlib import Path
 
 import atheris
@@ -18,6 +17,9 @@ with atheris.instrument_imports(include=["lepton"]):
     from lepton.errors import ModelFormatError
     from lepton.kernels.quants import TensorType, dequantize
     from lepton.models.weights.gguf_header import read_header
+
+INPUTS = Path(__file__).parents[2] / "build" / "fuzz" / "gguf"
+"""Inputs found so far, kept from run to run."""
 
 
 def read_one(data: bytes) -> None:
@@ -47,13 +49,13 @@ def seeds() -> list[bytes]:
 
 
 def main() -> None:
-    """Hand the seeds and the command line to the fuzzer."""
-    with tempfile.TemporaryDirectory() as folder:
-        for number, data in enumerate(seeds()):
-            read_header(data, f"seed {number}")
-            Path(folder, f"seed-{number}").write_bytes(data)
-        atheris.Setup([*sys.argv, folder], read_one)
-        atheris.Fuzz()
+    """Hand the inputs and the command line to the fuzzer."""
+    INPUTS.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(seeds()):
+        read_header(data, f"seed {number}")
+        (INPUTS / f"seed-{number}").write_bytes(data)
+    atheris.Setup([*sys.argv, str(INPUTS)], read_one)
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":

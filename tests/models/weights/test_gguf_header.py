@@ -10,7 +10,7 @@ import pytest
 
 from lepton.errors import ModelFormatError
 from lepton.kernels.quants import TensorType
-from lepton.models.weights import gguf_header
+from lepton.models.weights import gguf_cursor, gguf_header
 from lepton.models.weights.gguf_header import read_header
 
 U8, U32, F32, BOOL, STRING, ARRAY, U64 = 0, 4, 6, 7, 8, 9, 10
@@ -298,13 +298,16 @@ def test_a_file_cut_anywhere_is_refused():
 
 
 def test_limits_hold_for_files_that_are_large_enough(monkeypatch):
-    monkeypatch.setattr(gguf_header, "MAX_LIST_ELEMENTS", 10)
     strings = key("a", ARRAY, array(STRING, 6, text("") * 6))
-    nested = key("b", ARRAY, array(ARRAY, 6, array(U8, 0) * 6))
+    more_strings = key("b", ARRAY, array(STRING, 5, text("") * 5))
+    arrays = key("c", ARRAY, array(ARRAY, 4, array(U8, 0) * 4))
+    monkeypatch.setattr(gguf_cursor, "MAX_LIST_ELEMENTS", 10)
+    monkeypatch.setattr(gguf_cursor, "MAX_NESTED_ARRAYS", 3)
     read_header(build([strings]), "model.gguf")
-    assert "more than 10 strings" in str(refusal(build([strings, nested])))
+    assert "more than 10 strings" in str(refusal(build([strings, more_strings])))
+    assert "or 3 arrays" in str(refusal(build([arrays])))
 
-    monkeypatch.setattr(gguf_header, "MAX_HEADER_BYTES", 64)
+    monkeypatch.setattr(gguf_cursor, "MAX_HEADER_BYTES", 64)
     error = refusal(build([key("a", STRING, text("x" * 100))]))
     assert "header is larger than the 64 bytes allowed" in str(error)
 
