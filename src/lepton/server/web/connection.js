@@ -10,7 +10,7 @@ const STATE_WORDS = {
   connecting: "modelConnecting",
   ready: "modelReady",
   failed: "modelUnreachable",
-  locked: "keyTitle",
+  locked: "modelLocked",
 };
 
 /** The chosen model and the state of the connection, shown in the page's header. */
@@ -76,7 +76,7 @@ export class Connection {
     this.#state = state;
     this.box.dataset.state = state;
     this.stateWords.textContent = text(STATE_WORDS[state]);
-    this.box.title = text(STATE_WORDS[state]);
+    this.box.title = this.stateWords.textContent;
     this.notice.hidden = state !== "failed";
     if (state === "failed") {
       const silent = this.#error.kind === "unreachable";

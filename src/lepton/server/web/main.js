@@ -96,8 +96,13 @@ function newConversation() {
 }
 
 function askForKey() {
+  const title = byId("key-title");
+  title.dataset.text = apiKey.get() === "" ? "keyTitle" : "error_unauthorized";
+  title.textContent = text(title.dataset.text);
+  announce(title.textContent);
+  apiKey.forget();
+  byId("forget-key").hidden = true;
   page.access.hidden = false;
-  byId("forget-key").hidden = apiKey.get() === "";
   page.key.focus();
 }
 
