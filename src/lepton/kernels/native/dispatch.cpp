@@ -25,10 +25,14 @@ std::vector<Candidate> candidates() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                     __builtin_cpu_supports("f16c");
+#ifdef LEPTON_EMULATE_ISAS
+  const bool avxvnni = avx2, avx512 = avx2;
+#else
   const bool avxvnni = avx2 && __builtin_cpu_supports("avxvnni");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#endif
   return {{&kernels_avx512, avx512},
           {&kernels_avxvnni, avxvnni},
           {&kernels_avx2, avx2},

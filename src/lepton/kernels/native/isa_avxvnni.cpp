@@ -1,3 +1,4 @@
+#define LEPTON_AVXVNNI
 #include "simd_avx2.h"
 
 #include "kernels.inl"

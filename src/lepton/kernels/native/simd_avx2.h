@@ -1,8 +1,12 @@
-// AVX2 + FMA + F16C, with AVX-VNNI where the compiler is told it is there: sixteen lanes in two
+// AVX2 + FMA + F16C, with AVX-VNNI where LEPTON_AVXVNNI is defined: sixteen lanes in two
 // registers.
 #pragma once
 
+#if defined(LEPTON_EMULATE_ISAS) && defined(LEPTON_AVXVNNI)
+#include "simd_emulation.h"
+#else
 #include <immintrin.h>
+#endif
 
 #include <cstdint>
 #include <cstring>
@@ -10,7 +14,7 @@
 namespace {
 
 struct Simd {
-#ifdef __AVXVNNI__
+#ifdef LEPTON_AVXVNNI
   static constexpr const char* kName = "avxvnni";
   static constexpr int kSignedBias = 128;
 #else
@@ -125,7 +129,7 @@ struct Simd {
     std::memcpy(&four, a, sizeof four);
     return _mm256_set1_epi32(four);
   }
-#ifdef __AVXVNNI__
+#ifdef LEPTON_AVXVNNI
   static I dot(I sum, B w, const int8_t* a) {
     const __m256i b = broadcast4(a);
     return {_mm256_dpbusd_avx_epi32(sum.lo, w.lo, b), _mm256_dpbusd_avx_epi32(sum.hi, w.hi, b)};

@@ -1,12 +1,8 @@
 // AVX-512 F, BW, DQ, VL and VNNI: sixteen lanes in one register.
 #pragma once
 
-#ifdef LEPTON_EMULATE_AVX512
-// Lets machines without AVX-512 check this file's arithmetic: the same intrinsics in portable C.
-#define SIMDE_ENABLE_NATIVE_ALIASES
-#include <simde/x86/avx512.h>
-#include <simde/x86/f16c.h>
-#include <simde/x86/fma.h>
+#ifdef LEPTON_EMULATE_ISAS
+#include "simd_emulation.h"
 #else
 #include <immintrin.h>
 #endif
