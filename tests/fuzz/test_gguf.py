@@ -104,7 +104,7 @@ def small(tmp_path_factory):
     return data
 
 
-@settings(relaxed, max_examples=400)
+@settings(relaxed, max_examples=300)
 @given(st.data())
 def test_overwritten_cut_and_spliced_files(small, data):
     damaged = bytearray(small)
@@ -119,14 +119,14 @@ def test_overwritten_cut_and_spliced_files(small, data):
         read_or_refuse(bytes(damaged))
 
 
-@settings(relaxed, max_examples=400)
+@settings(relaxed, max_examples=300)
 @given(tail=st.binary(max_size=200), tensors=st.integers(0, 3), keys=st.integers(0, 3))
 def test_noise_after_a_sound_beginning(tail, tensors, keys):
     with memory_below(4 << 20):
         read_or_refuse(struct.pack("<4sIQQ", b"GGUF", 3, tensors, keys) + tail)
 
 
-@settings(relaxed, max_examples=400)
+@settings(relaxed, max_examples=300)
 @given(st.binary(max_size=100))
 def test_noise_alone(noise):
     read_or_refuse(noise)
@@ -173,7 +173,7 @@ def test_the_real_header_is_sound_before_it_is_damaged(real):
     assert min(header.offsets.values()) == header_bytes
 
 
-@settings(relaxed, max_examples=120)
+@settings(relaxed, max_examples=80)
 @given(st.data())
 def test_the_real_header_damaged(real, data):
     memory, header_bytes = real
@@ -181,7 +181,7 @@ def test_the_real_header_damaged(real, data):
         read_or_refuse(memory)
 
 
-@settings(relaxed, max_examples=12)
+@settings(relaxed, max_examples=6)
 @given(st.data())
 def test_the_real_header_damaged_takes_little_memory(real, data):
     memory, header_bytes = real
