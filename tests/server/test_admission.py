@@ -31,7 +31,9 @@ def keys(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("header", [None, "", "one", "Basic one", "Bearer", "Bearer nope", "Bearer "])
+@pytest.mark.parametrize(
+    "header", [None, "", "one", "Basic one", "Bearer", "Bearer nope", "Bearer "]
+)
 def test_what_is_not_a_known_key_is_refused(keys: Path, header: str | None) -> None:
     admission = Admission(ServerSettings(keys_file=keys))
     with pytest.raises(ApiError) as caught:

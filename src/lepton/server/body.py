@@ -101,7 +101,8 @@ def _explain(error: ValidationError) -> RequestError:
     problem = error.errors(include_url=False, include_input=False)[0]
     location: tuple[int | str, ...] = problem["loc"]
     context: dict[str, Any] = problem.get("ctx", {})
-    param = context.get("param") or _param(location)
+    field = context.get("field")
+    param = _param((*location, field) if field else location)
     kind = problem["type"]
     match kind:
         case "missing":

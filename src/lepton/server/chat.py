@@ -33,7 +33,7 @@ async def create_chat_completion(request: Request) -> Response:
     params = chat_params(body, context.settings, record.key)
     prompt = await context.text.chat(body.messages)
     asked = body.max_completion_tokens or body.max_tokens
-    check_context(len(prompt), asked, context.engine.context_length)
+    check_context(len(prompt), asked, context.engine.context_length, param="messages")
     generation = Generation(context, record, [prompt], params)
     shape = _ChatShape(context.model_name, logprobs=params.logprobs is not None)
     if body.stream:

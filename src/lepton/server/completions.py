@@ -34,7 +34,7 @@ async def create_completion(request: Request) -> Response:
     params = completion_params(body, context.settings, record.key)
     prompts = [await context.text.prompt(prompt) for prompt in body.prompt]
     for prompt in prompts:
-        check_context(len(prompt), body.max_tokens, context.engine.context_length)
+        check_context(len(prompt), body.max_tokens, context.engine.context_length, param="prompt")
     logprobs = params.logprobs is not None
     echoes = await _echoes(context, body, prompts) if body.echo else None
     generation = Generation(

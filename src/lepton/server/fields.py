@@ -53,26 +53,27 @@ MESSAGE: Harmless = {
 STREAM_OPTIONS: Harmless = {"include_obfuscation": (False,)}
 
 
-def without(content: Any, unsupported: Harmless) -> Any:
+def without(content: Any, fields: Harmless) -> Any:
     """``content`` without its harmless unsupported fields.
 
     Raises PydanticCustomError ``unsupported_parameter`` for the first one that is not harmless.
     """
     if not isinstance(content, dict):
         return content
-    for name in content.keys() & unsupported.keys():
+    for name in content.keys() & fields.keys():
         value = content[name]
         if value is not None and not any(
-            type(value) is type(harmless) and value == harmless for harmless in unsupported[name]
+            type(value) is type(harmless) and value == harmless for harmless in fields[name]
         ):
-            raise unsupported_field(name)
-    return {name: value for name, value in content.items() if name not in unsupported}
+            raise unsupported(f"The field '{name}'", field=name)
+    return {name: value for name, value in content.items() if name not in fields}
 
 
-def unsupported_field(name: str, what: str = "The field") -> PydanticCustomError:
-    """The error for a known field, or part of one, that is not supported yet."""
+def unsupported(what: str, field: str = "") -> PydanticCustomError:
+    """The error for something known that is not supported yet.
+
+    ``field`` is its name within what is being validated; empty for that itself.
+    """
     return PydanticCustomError(
-        "unsupported_parameter",
-        "{what} '{param}' is not supported yet.",
-        {"param": name, "what": what},
+        "unsupported_parameter", "{what} is not supported yet.", {"what": what, "field": field}
     )

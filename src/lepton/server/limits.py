@@ -39,18 +39,22 @@ def chat_params(
     return _params(body, settings, max_tokens, (body.top_logprobs or 0) if body.logprobs else None)
 
 
-def check_context(prompt_tokens: int, max_tokens: int | None, context_length: int) -> None:
+def check_context(
+    prompt_tokens: int, max_tokens: int | None, context_length: int, *, param: str
+) -> None:
     """Raise RequestError ``context_length_exceeded`` unless prompt and completion fit.
 
     ``max_tokens`` is what the request itself says; None means as much as there is room for.
+    ``param`` is the field that holds the prompt.
     """
     asked = 1 if max_tokens is None else max_tokens
     if prompt_tokens + asked > context_length:
-        completion = "" if max_tokens is None else f" and {max_tokens} for the completion"
+        lower = prompt_tokens < context_length
         raise RequestError(
-            f"The context holds {context_length} tokens, but the request asks for {prompt_tokens} "
-            f"of prompt{completion}: shorten the prompt or lower max_tokens.",
-            param="messages" if max_tokens is None else "max_tokens",
+            f"The context holds {context_length} tokens. This request needs {prompt_tokens} for "
+            f"{param!r} and {asked} for the completion: "
+            + ("lower 'max_tokens'." if lower else f"shorten {param!r}."),
+            param="max_tokens" if lower else param,
             code="context_length_exceeded",
         )
 

@@ -51,7 +51,7 @@ def _as_text(value: Any) -> Any:
                 "content_type", "part {number} must be an object with a type", {"number": number}
             )
         if kind != "text":
-            raise fields.unsupported_field(kind[:80], "The content part")
+            raise fields.unsupported(f"The content part '{kind[:80]}'")
         text = part.get("text")
         if not isinstance(text, str) or part.keys() - {"type", "text"}:
             raise PydanticCustomError(
@@ -92,7 +92,7 @@ class Message(Strict):
     @classmethod
     def _supported(cls, content: Any) -> Any:
         if isinstance(content, dict) and content.get("role") in ("tool", "function"):
-            raise fields.unsupported_field(str(content["role"]), "The message role")
+            raise fields.unsupported(f"The message role '{content['role']}'", field="role")
         return fields.without(content, fields.MESSAGE)
 
     def for_template(self) -> dict[str, str]:
@@ -209,6 +209,6 @@ class DetokenizeRequest(Strict):
     skip_special_tokens: bool = False
 
 
-def invalid_value(param: str, message: str) -> PydanticCustomError:
+def invalid_value(field: str, message: str) -> PydanticCustomError:
     """An error about a field, in a sentence of its own."""
-    return PydanticCustomError("invalid_value", "{message}", {"param": param, "message": message})
+    return PydanticCustomError("invalid_value", "{message}", {"field": field, "message": message})

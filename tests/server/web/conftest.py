@@ -17,6 +17,7 @@ from playwright.sync_api import (
     Page,
     Request,
     Route,
+    expect,
     sync_playwright,
 )
 
@@ -32,6 +33,10 @@ ARGUMENTS = (
     "--disable-sync",
 )
 ENDED = ":is([data-status=done], [data-status=stopped], [data-status=failed])"
+
+
+TIMEOUT_MS = 60_000
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 class Playground:
@@ -127,7 +132,7 @@ def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Browse
     """A fresh profile; `@pytest.mark.parametrize("context", [{...}], indirect=True)` shapes it."""
     options = {"locale": "en-US", "viewport": {"width": 1280, "height": 800}}
     context = browser.new_context(**(options | getattr(request, "param", {})))
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(TIMEOUT_MS)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     yield context
     context.close()
