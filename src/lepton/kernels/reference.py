@@ -52,6 +52,13 @@ def rotate(
     return np.concatenate(turned, axis=-1)
 
 
+def round_to_bfloat16(x: Float32Array) -> Float32Array:
+    """The nearest bfloat16 of finite values, ties to even, still stored as float32."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    odd = (bits >> 16) & 1
+    return ((bits + 0x7FFF + odd) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 def softmax(x: Float32Array) -> Float32Array:
     """Exponentials of the last axis that sum to one."""
     powers: Float32Array = np.exp(x - x.max(axis=-1, keepdims=True))

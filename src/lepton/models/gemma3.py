@@ -41,17 +41,13 @@ def configure(fields: Fields, checkpoint: Checkpoint) -> ModelConfig:
     """Read the configuration of a Gemma 3 checkpoint or of the text part of a larger one."""
     fields = fields.with_defaults(_DEFAULTS)
     config = read_decoder("gemma3", fields, checkpoint, activation="gelu_pytorch_tanh")
-    pattern = fields.integer("sliding_window_pattern", 6)
-    kinds: tuple[LayerKind, ...] = tuple(
-        "sliding" if (layer + 1) % pattern else "full" for layer in range(config.num_layers)
-    )
     bias = fields.flag("attention_bias", default=False)
     return replace(
         config,
         local_rope=_read_local_rope(fields, checkpoint, config),
         attention_scale=1 / math.sqrt(_read_query_scalar(fields, config)),
         sliding_window=fields.integer("sliding_window"),
-        layer_kinds=read_layer_kinds(fields, kinds),
+        layer_kinds=_read_layer_kinds(fields, config.num_layers),
         qkv_bias=bias,
         output_bias=bias,
     )
@@ -97,6 +93,16 @@ def stages(config: ModelConfig, checkpoint: Checkpoint) -> list[Stage]:
         ]
     output = "embed_tokens" if config.tied_embeddings else "lm_head"
     return [*layers, Head(norm("norm"), names.linear(output))]
+
+
+def _read_layer_kinds(fields: Fields, num_layers: int) -> tuple[LayerKind, ...]:
+    """From ``layer_types``, GGUF's flag for each windowed layer, or one full layer in ``n``."""
+    windowed = fields.get("sliding_window_pattern")
+    if not isinstance(windowed, np.ndarray):
+        period = fields.integer("sliding_window_pattern", 6)
+        windowed = [(layer + 1) % period != 0 for layer in range(num_layers)]
+    kinds: tuple[LayerKind, ...] = tuple("sliding" if flag else "full" for flag in windowed)
+    return read_layer_kinds(fields, kinds)
 
 
 def _read_local_rope(fields: Fields, checkpoint: Checkpoint, config: ModelConfig) -> RopeConfig:

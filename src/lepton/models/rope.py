@@ -74,8 +74,7 @@ def build_rope(config: RopeConfig, head_dim: int, *, interleaved: bool = False) 
     Raises ValueError when frequency divisors are not ``head_dim // 2`` in number.
     """
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    wavelengths = np.power(np.float32(config.base), exponents)
-    frequencies: Float32Array = (1 / wavelengths).astype(np.float32)
+    frequencies: Float32Array = np.float32(1) / np.float32(config.base) ** exponents
     magnitude = 1.0
     match config.scaling:
         case None:
@@ -90,7 +89,7 @@ def build_rope(config: RopeConfig, head_dim: int, *, interleaved: bool = False) 
         case FrequencyDivisors(divisors):
             if len(divisors) != len(frequencies):
                 raise ValueError(f"{len(divisors)} divisors for {len(frequencies)} frequencies")
-            frequencies = frequencies / np.asarray(divisors, dtype=np.float32)
+            frequencies = frequencies / np.fromiter(divisors, dtype=np.float32)
     return Rope(tuple(frequencies.tolist()), interleaved=interleaved, magnitude=magnitude)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from lepton.models.executors.base import BLOCK_SIZE, Batch, Executor
+from lepton.models.executors.base import BLOCK_SIZE, Batch, CacheType, Executor
 
 if TYPE_CHECKING:
     from lepton.models.config import ModelConfig
     from lepton.models.loader import Network
 
 ExecutorKind = Literal["native", "reference"]
-CacheType = Literal["bfloat16", "float32"]
 
 CACHE_TYPES: dict[ExecutorKind, CacheType] = {"native": "bfloat16", "reference": "float32"}
 """How each executor stores keys and values."""

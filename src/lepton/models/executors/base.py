@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ BLOCK_SIZE = 16
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
+CacheType = Literal["bfloat16", "float32"]
+"""How keys and values are stored."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton.kernels import reference as kernels
-from lepton.models.executors.base import BLOCK_SIZE, Batch, Float32Array
+from lepton.models.executors.base import BLOCK_SIZE, Batch, CacheType, Float32Array
 from lepton.models.executors.batch_check import check_batch
 from lepton.models.stages import Attention, Embed, GatedMlp, Head, Linear, RmsNorm
 from lepton.models.validation import expected_tensors
@@ -30,12 +30,18 @@ class _Sequence:
 
 
 class ReferenceExecutor:
-    """Runs stages in float32 on weights that are dequantized when it is built."""
+    """Runs stages in float32 on weights that are dequantized when it is built.
 
-    def __init__(self, network: Network, *, num_blocks: int) -> None:
+    With a ``bfloat16`` cache, keys and values are rounded as the native executor rounds them.
+    """
+
+    def __init__(
+        self, network: Network, *, num_blocks: int, cache_type: CacheType = "float32"
+    ) -> None:
         self._config = network.config
         self._stages = network.stages
         self._num_blocks = num_blocks
+        self._cache_type = cache_type
         self._weights = {
             name: network.checkpoint.float32(name)
             for name in expected_tensors(network.stages, network.config)
@@ -102,6 +108,8 @@ class ReferenceExecutor:
         value = self._linear(stage.value, hidden).reshape(rows, stage.num_kv_heads, -1)
         query = self._rotate(stage, self._norm(stage.query_norm, query), batch)
         key = self._rotate(stage, self._norm(stage.key_norm, key), batch)
+        if self._cache_type == "bfloat16":
+            key, value = kernels.round_to_bfloat16(key), kernels.round_to_bfloat16(value)
         mixed = np.empty_like(query)
         for sequence in sequences:
             positions = batch.positions[sequence.rows]
