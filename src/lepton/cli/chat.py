@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,8 +23,9 @@ from lepton.cli import options
 from lepton.cli.console import fail, harmless, notices, output
 from lepton.cli.conversation import Fragment, LocalResponder, Message, RemoteResponder, Responder
 from lepton.cli.language import say
-from lepton.cli.markdown import MarkdownStream
+from lepton.cli.markdown import MarkdownStream, Piece
 from lepton.cli.models import pull_if_missing
+from lepton.cli.wrapping import WordWrap
 from lepton.engine import LLM, SamplingParams
 from lepton.errors import LeptonError
 
@@ -178,19 +179,19 @@ class ChatSession:
         return True
 
     def _show(self, fragments: Iterator[Fragment]) -> Iterator[Fragment]:
-        markdown = MarkdownStream()
+        markdown, wrap = MarkdownStream(), WordWrap(self.console.width)
+
+        def write(pieces: Iterable[Piece]) -> None:
+            for text, style in pieces:
+                self.console.print(Text(wrap.add(text), style), end="", soft_wrap=True)
+
         try:
             for fragment in fragments:
-                for text, style in markdown.add(harmless(fragment.text)):
-                    self._print(text, style)
+                write(markdown.add(harmless(fragment.text)))
                 yield fragment
         finally:
-            for text, style in markdown.finish():
-                self._print(text, style)
+            write(markdown.finish())
             self.console.print()
-
-    def _print(self, text: str, style: str) -> None:
-        self.console.print(Text(text, style), end="", soft_wrap=True)
 
     def _speed(self, tokens: int, seconds: float) -> None:
         rate = tokens / seconds if seconds > 0 else 0.0
