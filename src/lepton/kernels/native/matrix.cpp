@@ -2,7 +2,6 @@
 
 #include <sys/mman.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -148,16 +147,21 @@ size_t float_index(TensorType type, size_t output, size_t input) {
 }  // namespace
 
 AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
-  const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
-  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  void* p = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
-  if (p == nullptr) throw std::bad_alloc();
-  data_.reset(static_cast<uint8_t*>(p));
-  if (bytes >= kHugePage) madvise(p, rounded, MADV_HUGEPAGE);
-  std::memset(p, 0, rounded == 0 ? alignment : rounded);
+  if (bytes == 0) return;
+  const size_t slack = bytes >= kHugePage ? kHugePage : 0;
+  if (bytes > SIZE_MAX - slack) throw std::bad_alloc();
+  void* base = mmap(nullptr, bytes + slack, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED) throw std::bad_alloc();
+  auto* start = static_cast<uint8_t*>(base);
+  if (slack != 0) {
+    start += (kHugePage - reinterpret_cast<uintptr_t>(base) % kHugePage) % kHugePage;
+    madvise(start, bytes, MADV_HUGEPAGE);
+  }
+  data_ = {start, Unmap{base, bytes + slack}};
 }
 
-void AlignedBuffer::Free::operator()(uint8_t* p) const { std::free(p); }
+void AlignedBuffer::Unmap::operator()(uint8_t*) const { munmap(base, length); }
 
 size_t Matrix::source_bytes(TensorType type, size_t rows, size_t columns) {
   switch (type) {

@@ -11,10 +11,12 @@ namespace lepton {
 
 class ThreadPool;
 
-// Zeroed memory aligned to a cache line; large pages are asked for where they pay.
+// Zeroed memory aligned to a cache line, or to a large page where it fills one. Pages are taken
+// from the system when they are first touched.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
+  // Throws std::bad_alloc.
   explicit AlignedBuffer(size_t bytes);
 
   uint8_t* data() const { return data_.get(); }
@@ -25,10 +27,12 @@ class AlignedBuffer {
   }
 
  private:
-  struct Free {
-    void operator()(uint8_t* p) const;
+  struct Unmap {
+    void* base = nullptr;
+    size_t length = 0;
+    void operator()(uint8_t*) const;
   };
-  std::unique_ptr<uint8_t, Free> data_;
+  std::unique_ptr<uint8_t, Unmap> data_;
   size_t size_ = 0;
 };
 

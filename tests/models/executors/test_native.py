@@ -1,0 +1,119 @@
+"""What only the native executor promises: equal bits, isolation, checked batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lepton.errors import ConfigurationError
+from lepton.kernels import isa_info
+from lepton.models.executors import Batch
+from lepton.models.executors.native import NativeExecutor
+from lepton.models.loader import Network, load_network
+
+IDS = np.random.default_rng(0).integers(1000, 40000, 200).tolist()
+
+
+@pytest.fixture(scope="module")
+def network(smollm2_path: Path) -> Iterator[Network]:
+    with load_network(smollm2_path) as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def executor(network: Network) -> NativeExecutor:
+    return NativeExecutor(network, num_blocks=128)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch(
+        token_ids=np.array([10, 11, 12], np.int32),
+        positions=np.array([0, 1, 2], np.int32),
+        row_starts=np.array([0, 3], np.int32),
+        block_tables=np.array([[5]], np.int32),
+        logit_rows=np.array([2], np.int32),
+    )
+
+
+def test_every_instruction_set_and_thread_count_gives_the_same_bits(network, runner) -> None:
+    ids = IDS[:24]
+    expected = None
+    for isa in isa_info().supported:
+        for threads in (1, 2, 3):
+            executor = NativeExecutor(network, num_blocks=8, isa=isa, threads=threads)
+            assert executor.isa == isa
+            (logits,) = runner(executor, [ids]).run(lambda _, left: left)
+            expected = logits if expected is None else expected
+            np.testing.assert_array_equal(logits, expected)
+            if isa == "scalar":
+                break
+
+
+def test_a_row_depends_on_neither_batch_nor_chunks(executor, runner) -> None:
+    sequences = [IDS[:40], IDS[40:57], IDS[60:61], *([IDS[70 + i : 80 + i] for i in range(20)])]
+    together = runner(executor, sequences).run(lambda index, left: min(left, 3 + index % 5))
+    for index, sequence in enumerate(sequences):
+        (alone,) = runner(executor, [sequence], seed=index).run(lambda _, left: left)
+        np.testing.assert_array_equal(together[index], alone)
+
+
+def test_one_plane_is_near_two(network, executor, runner) -> None:
+    fast = NativeExecutor(network, num_blocks=16, precision="fast")
+    (exact_logits,) = runner(executor, [IDS[:100]]).run(lambda _, left: left)
+    (fast_logits,) = runner(fast, [IDS[:100]]).run(lambda _, left: left)
+    assert not np.array_equal(exact_logits, fast_logits)
+    assert np.abs(exact_logits - fast_logits).max() < 0.1 * np.abs(exact_logits).max()
+
+
+def test_what_an_earlier_request_left_in_a_block_is_never_read(network, batch) -> None:
+    executor = NativeExecutor(network, num_blocks=8)
+    clean = executor.forward(batch)
+    # Positions 3 … 15 of block 5 are written by another sequence first, then reused.
+    other = np.arange(16, dtype=np.int32)
+    executor.forward(
+        Batch(other + 500, other, np.array([0, 16], np.int32), batch.block_tables, other[-1:])
+    )
+    np.testing.assert_array_equal(executor.forward(batch), clean)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"token_ids": [10, 11, 49152]}, "outside the vocabulary"),
+        ({"token_ids": [10, -1, 12]}, "outside the vocabulary"),
+        ({"positions": [0, 1, 3]}, "consecutive"),
+        ({"positions": [-1, 0, 1]}, "consecutive"),
+        ({"positions": [15, 16, 17]}, "shorter than its sequence"),
+        ({"row_starts": [0, 2]}, "row_starts"),
+        ({"row_starts": [0, 4]}, "row_starts"),
+        ({"block_tables": [[128]]}, "block index"),
+        ({"block_tables": [[-1]]}, "block index"),
+        ({"logit_rows": [3]}, "logit row"),
+        ({"logit_rows": [-1]}, "logit row"),
+        ({"positions": [0, 1]}, "agree in size"),
+        ({"block_tables": [[5], [6]]}, "agree in size"),
+    ],
+)
+def test_inconsistent_batches_are_refused(executor, batch, change, message) -> None:
+    arrays = {name: np.array(value, np.int32) for name, value in change.items()}
+    with pytest.raises(ValueError, match=message):
+        executor.forward(replace(batch, **arrays))
+
+
+def test_no_logits_wanted(executor, batch) -> None:
+    empty = replace(batch, logit_rows=np.array([], np.int32))
+    assert executor.forward(empty).shape == (0, executor.vocab_size)
+
+
+def test_impossible_settings_name_the_way_out(network) -> None:
+    with pytest.raises(ConfigurationError, match="LEPTON_ISA may be one of"):
+        NativeExecutor(network, num_blocks=8, isa="mmx")
+    with pytest.raises(ConfigurationError, match="threads"):
+        NativeExecutor(network, num_blocks=8, threads=-1)
+    with pytest.raises(ConfigurationError, match="num_blocks"):
+        NativeExecutor(network, num_blocks=0)
