@@ -25,7 +25,7 @@ function restored() {
 export class Chat {
   #controller = null;
 
-  /** `options()` returns `{model, system, sampling}` for the next request. */
+  /** `options()` resolves to `{model, system, sampling}` for the next request. */
   constructor(options, changed) {
     this.exchanges = restored();
     this.options = options;
@@ -92,7 +92,7 @@ export class Chat {
   }
 
   async #stream(exchange, signal) {
-    const { model, system, sampling } = this.options();
+    const { model, system, sampling } = await this.options();
     if (!model) throw new ApiError("no_model");
     const meter = new Meter();
     const body = { model, messages: this.#messages(system, exchange), ...sampling };

@@ -18,6 +18,7 @@ export class Connection {
   #state = "connecting";
   #error = null;
   #checking = false;
+  #asking = null;
 
   /** `onLocked()` runs when the server asks for an API key. */
   constructor(onLocked) {
@@ -37,12 +38,18 @@ export class Connection {
     return this.select.value;
   }
 
+  /** The same, after the answer to a question that is on its way. */
+  async chosen() {
+    if (!this.model) await this.#asking;
+    return this.model;
+  }
+
   /** Asks until the server answers. */
   async check() {
     if (this.#checking) return;
     this.#checking = true;
     let pause = FIRST_PAUSE_MS;
-    while (!(await this.#ask())) {
+    while (!(await (this.#asking = this.#ask()))) {
       await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
     }

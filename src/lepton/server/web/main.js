@@ -21,7 +21,7 @@ const panel = new SettingsPanel(byId("settings-toggle"));
 const follower = new Follower(byId("scroller"), byId("jump"));
 const connection = new Connection(askForKey);
 const chat = new Chat(
-  () => ({ model: connection.model, system: settings.system, sampling: settings.sampling }),
+  async () => ({ model: await connection.chosen(), system: settings.system, sampling: settings.sampling }),
   changed,
 );
 const composer = new Composer({
