@@ -141,7 +141,7 @@ class PieceTokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         return PIECES[token_id]
 
-    def detokenizer(self, *, skip_special_tokens: bool = True) -> PieceDetokenizer:
+    def detokenizer(self, *, continuation: bool = False) -> PieceDetokenizer:
         return PieceDetokenizer()
 
     def decode(self, ids: Iterable[int]) -> str:

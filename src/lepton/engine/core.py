@@ -81,7 +81,8 @@ class EngineCore:
             echo_logprobs=echo_logprobs,
         )
         for index in range(params.n):
-            text = TextStream(self.model.tokenizer.detokenizer(), params.stop)
+            detokenizer = self.model.tokenizer.detokenizer(continuation=True)
+            text = TextStream(detokenizer, params.stop)
             request.sequences.append(Sequence(request, index, text))
         return request
 

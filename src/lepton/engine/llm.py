@@ -39,6 +39,7 @@ class LLM:
 
     def __init__(self, model: str | Path | Model, **options: Any) -> None:
         config = EngineConfig(**options)
+        self._owns_model = isinstance(model, (str, Path))
         if isinstance(model, (str, Path)):
             from lepton.models.loader import load_model
 
@@ -116,12 +117,15 @@ class LLM:
             return self._core.logits(token_ids)
 
     def close(self) -> None:
-        """Release the model's executor. May be called twice."""
+        """End what is left and release the executor, and the model if it was loaded here."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._distribute(self._core.abort_all())
-                self._core.close()
+            if self._closed:
+                return
+            self._closed = True
+            self._distribute(self._core.abort_all())
+            self._core.close()
+            if self._owns_model:
+                self.model.close()
 
     def __enter__(self) -> Self:
         return self
