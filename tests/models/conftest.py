@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import gguf
@@ -89,7 +90,7 @@ CLASSES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TinyModel:
     """A transformers model and the folder it was saved to."""
 
@@ -101,7 +102,8 @@ class TinyModel:
     def config(self) -> PreTrainedConfig:
         return self.model.config.get_text_config()
 
-    def logits(self, token_ids: list[int]) -> np.ndarray:
+    @cache  # noqa: B019 (as many entries as the tests have sequences)
+    def logits(self, token_ids: tuple[int, ...]) -> np.ndarray:
         """Float32 logits [tokens, vocab] of one forward pass."""
         with torch.no_grad():
             return self.model(input_ids=torch.tensor([token_ids])).logits[0].numpy()
@@ -120,6 +122,7 @@ def randomize(model: PreTrainedModel, seed: int) -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TinyModel]:
     """A function from the name of a variant to its model, built once."""
     built: dict[str, TinyModel] = {}
+    torch.set_num_threads(1)
 
     def build(variant: str) -> TinyModel:
         if variant not in built:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from lepton.models import catalogue
 from lepton.models.config import ModelConfig, find_architecture, read_config
 from lepton.models.stages import Stage
+from lepton.models.tokenizer import ChatTemplate, Tokenizer
 from lepton.models.validation import check_tensors
 from lepton.models.weights import Checkpoint, open_checkpoint
-
-if TYPE_CHECKING:
-    from lepton.models.tokenizer import ChatTemplate, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,6 @@ def load_model(path_or_name: str | Path) -> Model:
     Nothing is downloaded: a catalogue model that is not in the cache is a ModelNotFoundError that
     says how to fetch it. Raises ModelFormatError as ``load_network`` does.
     """
-    from lepton.models.tokenizer import ChatTemplate, Tokenizer
-
     network = load_network(catalogue.locate(path_or_name))
     try:
         tokenizer = Tokenizer.from_checkpoint(network.checkpoint)

@@ -80,7 +80,7 @@ def build_rope(config: RopeConfig, head_dim: int, *, interleaved: bool = False) 
         case None:
             pass
         case LinearScaling(factor):
-            frequencies = frequencies / np.float32(factor)
+            frequencies /= np.float32(factor)
         case Llama3Scaling():
             frequencies = _scale_llama3(frequencies, config.scaling)
         case YarnScaling():
@@ -89,7 +89,7 @@ def build_rope(config: RopeConfig, head_dim: int, *, interleaved: bool = False) 
         case FrequencyDivisors(divisors):
             if len(divisors) != len(frequencies):
                 raise ValueError(f"{len(divisors)} divisors for {len(frequencies)} frequencies")
-            frequencies = frequencies / np.fromiter(divisors, dtype=np.float32)
+            frequencies /= np.array(divisors, dtype=np.float32)
     return Rope(tuple(frequencies.tolist()), interleaved=interleaved, magnitude=magnitude)
 
 

@@ -32,8 +32,8 @@ IN_GGUF = [name for name in VARIANTS if name not in ("qwen2-window", "gemma3-mul
 LENGTHS = (70, 33, 16, 5)
 
 
-def tokens(length: int, seed: int) -> list[int]:
-    return np.random.default_rng(seed).integers(0, 300, length).tolist()
+def tokens(length: int, seed: int) -> tuple[int, ...]:
+    return tuple(np.random.default_rng(seed).integers(0, 300, length).tolist())
 
 
 SEQUENCES = [tokens(length, seed) for seed, length in enumerate(LENGTHS)]
