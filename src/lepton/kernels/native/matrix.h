@@ -28,11 +28,11 @@ class AlignedBuffer {
 
  private:
   struct Unmap {
-    void* base = nullptr;
-    size_t length = 0;
+    void* base;
+    size_t length;
     void operator()(uint8_t*) const;
   };
-  std::unique_ptr<uint8_t, Unmap> data_;
+  std::unique_ptr<uint8_t, Unmap> data_{nullptr, Unmap{nullptr, 0}};
   size_t size_ = 0;
 };
 
