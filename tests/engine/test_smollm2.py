@@ -1,0 +1,98 @@
+"""The engine on a real model, with the executor that users run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lepton.engine import LLM, AsyncEngine, EngineConfig, RequestOutput, SamplingParams
+from lepton.models.loader import Model, load_model
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+PROMPTS = [
+    "The capital of France is",
+    "def fibonacci(n):\n",
+    "Once upon a time",
+    "北京是中国的",
+    "1, 2, 3, 4,",
+    "Dear customer,\n\n",
+    "😀😀",
+    "Water boils at",
+]
+
+
+@pytest.fixture(scope="module")
+def model(smollm2_path: Path) -> Iterator[Model]:
+    with load_model(smollm2_path) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def llm(model: Model) -> Iterator[LLM]:
+    with LLM(model, context_length=256, max_sequences=8, cache_memory=64 * 2**20) as made:
+        yield made
+
+
+def test_it_knows_the_capital_of_france(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=20)
+    (output,) = llm.chat(QUESTION, params)
+    assert "Paris" in output.outputs[0].text
+    assert output.outputs[0].finish_reason == "stop"
+    streamed = [delta.text for delta in llm.stream(QUESTION, params)]
+    assert "".join(streamed) == output.outputs[0].text
+    assert len([text for text in streamed if text]) > 3
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_completion_does_not_depend_on_its_batch(llm: LLM, temperature: float) -> None:
+    params = SamplingParams(temperature=temperature, top_p=0.95, seed=1, max_tokens=12, logprobs=1)
+    together = llm.generate(PROMPTS, params)
+    for prompt, output in zip(PROMPTS, together, strict=True):
+        assert llm.generate(prompt, params)[0].outputs == output.outputs
+
+
+def test_a_completion_does_not_depend_on_preemption_or_chunks(llm: LLM, model: Model) -> None:
+    params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True, logprobs=0)
+    expected = llm.generate(PROMPTS[:4], params)
+    tight = EngineConfig(context_length=64, max_sequences=4, max_step_tokens=5)
+    block = llm._core.executor.bytes_per_block
+    with LLM(model, **{**vars(tight), "cache_memory": 6 * block}) as small:
+        outputs = small.generate(PROMPTS[:4], params)
+        assert small._core.stats().preemptions_total > 0
+    assert [output.outputs for output in outputs] == [output.outputs for output in expected]
+
+
+def test_logits_agree_with_generation(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True, logprobs=0)
+    (output,) = llm.generate(PROMPTS[0], params)
+    completion = output.outputs[0]
+    tokens = [*output.prompt_token_ids, *completion.token_ids]
+    logits = llm.logits(tokens).astype(np.float64)
+    assert logits.shape == (len(tokens), llm.model.config.vocab_size)
+    rows = logits[len(output.prompt_token_ids) - 1 : -1]
+    assert rows.argmax(axis=1).tolist() == list(completion.token_ids)
+    expected = rows.max(axis=1) - np.log(np.exp(rows).sum(axis=1))
+    assert completion.logprobs is not None
+    actual = [entry.logprob for entry in completion.logprobs]
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+async def test_concurrent_readers_get_what_they_would_get_alone(llm: LLM, model: Model) -> None:
+    params = SamplingParams(temperature=0.8, seed=3, max_tokens=12, stop=("\n\n",), n=2)
+    expected: list[RequestOutput] = llm.generate(PROMPTS, params)
+    engine = AsyncEngine(model, EngineConfig(context_length=128, max_sequences=6))
+    engine.start()
+
+    async def texts(prompt: str) -> list[str]:
+        gathered = ["", ""]
+        async for delta in engine.generate(model.tokenizer.encode(prompt), params):
+            gathered[delta.index] += delta.text
+        return gathered
+
+    results = await asyncio.gather(*map(texts, PROMPTS))
+    await asyncio.to_thread(engine.shutdown)
+    assert results == [[each.text for each in output.outputs] for output in expected]
