@@ -38,6 +38,9 @@ class ByteTokenizer:
     def token_text(self, token_id: int) -> str:
         return chr(token_id)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id])
+
 
 class PlainTemplate:
     def render(self, messages: Any, *, add_generation_prompt: bool = True) -> str:
@@ -182,7 +185,8 @@ def server(smollm2_path: Path) -> Iterator[RealServer]:
     """uvicorn in a thread over SmolLM2 on the native executor."""
     settings = ServerSettings(port=0, model_name="smollm2")
     listener = bind(settings)
-    engine = AsyncEngine(load_model(smollm2_path), EngineConfig(context_length=1024))
+    config = EngineConfig(context_length=1024, max_sequences=16, cache_memory=256 * 2**20)
+    engine = AsyncEngine(load_model(smollm2_path), config)
     ready = threading.Event()
     urls: list[str] = []
 

@@ -87,7 +87,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     answer = as_api_error(error)
     record = record_of(request)
     record.error_code = answer.code
-    if answer.status >= 500 and answer.status != 503:
+    if answer.status == 500:
         fields = {"request_id": record.id}
         _log.error("request failed", exc_info=error, extra={"fields": fields})
     return answer.response()

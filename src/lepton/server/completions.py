@@ -12,7 +12,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lepton.engine import OutputDelta, TokenLogprob
+from lepton.engine import OutputDelta, TokenChance, TokenLogprob
+from lepton.errors import RequestError
 from lepton.server.body import read_request
 from lepton.server.context import ServerContext, context_of
 from lepton.server.generation import Generation
@@ -34,6 +35,8 @@ async def create_completion(request: Request) -> Response:
     params = completion_params(body, context.settings, record.key)
     prompts = [await context.text.prompt(prompt) for prompt in body.prompt]
     for prompt in prompts:
+        if not prompt:
+            raise RequestError("'prompt' has no tokens.", param="prompt", code="invalid_value")
         check_context(len(prompt), body.max_tokens, context.engine.context_length, param="prompt")
     logprobs = params.logprobs is not None
     echoes = await _echoes(context, body, prompts) if body.echo else None
@@ -75,17 +78,21 @@ class _Echo:
     """A prompt as it is given back."""
 
     text: str
-    first_token: str
+    first_token: TokenChance
+    """Nothing comes before it, so it has no log probability."""
 
 
 async def _echoes(
     context: ServerContext, body: CompletionRequest, prompts: Sequence[Sequence[int]]
 ) -> list[_Echo]:
-    firsts = await context.text.token_texts([prompt[0] if prompt else 0 for prompt in prompts])
-    return [
-        _Echo(given if isinstance(given, str) else await context.text.decode(token_ids), first)
-        for given, token_ids, first in zip(body.prompt, prompts, firsts, strict=True)
-    ]
+    tokenizer = context.engine.tokenizer
+    echoes = []
+    for given, token_ids in zip(body.prompt, prompts, strict=True):
+        text = given if isinstance(given, str) else await context.text.decode(token_ids)
+        first = token_ids[0]
+        chance = TokenChance(first, tokenizer.token_text(first), tokenizer.token_bytes(first), 0.0)
+        echoes.append(_Echo(text, chance))
+    return echoes
 
 
 class _CompletionShape:
@@ -140,25 +147,17 @@ class _CompletionShape:
         finish_reason: str | None,
     ) -> dict[str, Any]:
         """The choice that carries what index gained; its first one also echoes the prompt."""
-        entries: list[TokenLogprob | None] = list(logprobs)
-        first_token = ""
+        entries: list[TokenChance] = list(logprobs)
         if self._echoes and index not in self._begun:
             number = index // self._n
             echo = self._echoes[number]
             text = echo.text + text
-            first_token = echo.first_token
-            entries = [*self._generation.prompt_logprobs.get(number, ()), *entries]
+            of_prompt = self._generation.prompt_logprobs.get(number, ())
+            entries = [*(entry or echo.first_token for entry in of_prompt), *entries]
         self._begun.add(index)
         return {
             "index": index,
             "text": text,
-            "logprobs": self._shaped(index, entries, first_token),
+            "logprobs": self._logprobs[index].shape(entries) if self._logprobs else None,
             "finish_reason": finish_reason,
         }
-
-    def _shaped(
-        self, index: int, entries: list[TokenLogprob | None], first_token: str
-    ) -> dict[str, Any] | None:
-        if self._logprobs is None:
-            return None
-        return self._logprobs[index].shape(entries, first_token)

@@ -30,28 +30,20 @@ class CompletionLogprobs:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
-    def shape(
-        self, entries: Sequence[TokenLogprob | None], first_token: str = ""
-    ) -> dict[str, Any]:
-        """The next entries; None stands for the first token of a prompt, ``first_token``."""
-        tokens: list[str] = []
+    def shape(self, entries: Sequence[TokenChance]) -> dict[str, Any]:
+        """The next entries; the first token of a prompt is one without a log probability."""
         offsets: list[int] = []
         for entry in entries:
-            tokens.append(first_token if entry is None else entry.token)
             offsets.append(self._offset)
-            self._advance(entry, first_token)
+            if entry.token_id not in self._special:
+                self._offset += len(self._decoder.decode(entry.bytes))
+        known = [entry if isinstance(entry, TokenLogprob) else None for entry in entries]
         return {
-            "tokens": tokens,
-            "token_logprobs": [entry.logprob if entry else None for entry in entries],
+            "tokens": [entry.token for entry in entries],
+            "token_logprobs": [entry.logprob if entry else None for entry in known],
             "top_logprobs": [
                 {chance.token: chance.logprob for chance in (*entry.top, entry)} if entry else None
-                for entry in entries
+                for entry in known
             ],
             "text_offset": offsets,
         }
-
-    def _advance(self, entry: TokenLogprob | None, first_token: str) -> None:
-        if entry is None:
-            self._offset += len(first_token)
-        elif entry.token_id not in self._special:
-            self._offset += len(self._decoder.decode(entry.bytes))

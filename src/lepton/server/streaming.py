@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lepton.errors import LeptonError
 from lepton.server.errors import as_api_error
 from lepton.server.record import RequestRecord
 
@@ -78,7 +77,7 @@ class EventStream(Response):
     def _failure(self, error: Exception) -> bytes:
         failure = as_api_error(error)
         self._record.error_code = failure.code
-        if failure.status >= 500 or not isinstance(error, LeptonError):
+        if failure.status == 500:
             fields = {"request_id": self._record.id}
             _log.error("stream failed", exc_info=error, extra={"fields": fields})
         return event(failure.body())

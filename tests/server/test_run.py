@@ -1,0 +1,189 @@
+"""The process: addresses, access, and the way it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lepton.errors import ConfigurationError
+from lepton.security import hash_key
+from lepton.server import ServerSettings, bind
+
+WAITING = 'lepton_num_requests_waiting{model_name="smollm2"} 1.0'
+FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
+
+PROGRAM = """
+import sys
+from lepton.engine import AsyncEngine, EngineConfig
+from lepton.models.loader import load_model
+from lepton.server import ServerSettings, bind, serve
+from lepton.telemetry import configure_logging
+
+configure_logging("info", "json")
+settings = ServerSettings(port=0, model_name="smollm2", drain_seconds=float(sys.argv[2]))
+listener = bind(settings)
+config = EngineConfig(
+    context_length=2048, max_sequences=1, max_queue=1, cache_memory=128 * 2**20
+)
+engine = AsyncEngine(load_model(sys.argv[1]), config)
+serve(engine, settings, listener=listener, on_ready=lambda url: print(url, flush=True))
+print("ended", flush=True)
+"""
+
+
+class Process:
+    """A server in a process of its own, computing one completion at a time."""
+
+    def __init__(self, model: Path, grace: float) -> None:
+        source = Path(__file__).parents[2] / "src"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(model), str(grace)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(source)},
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+
+    def stream(self, tokens: int) -> Any:
+        body = {"model": "smollm2", "messages": FRANCE, "stream": True, "ignore_eos": True,
+                "max_tokens": tokens, "temperature": 0}  # fmt: skip
+        return self.http.stream("POST", "/v1/chat/completions", json=body)
+
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self._process.communicate(timeout=60)
+        return self._process.returncode, out, err
+
+    def close(self) -> None:
+        self.http.close()
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+@pytest.fixture
+def start(smollm2_path: Path) -> Iterator[Any]:
+    processes: list[Process] = []
+
+    def make(grace: float) -> Process:
+        processes.append(Process(smollm2_path, grace))
+        return processes[-1]
+
+    yield make
+    for process in processes:
+        process.close()
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_full_queue_is_a_429_and_sigterm_lets_streams_finish(start: Any) -> None:
+    process = start(grace=60)
+    with process.stream(150) as running:
+        lines = running.iter_lines()
+        next(lines)
+        with process.stream(4) as waiting:
+            wait_until(lambda: WAITING in process.http.get("/metrics").text)
+            body = {"model": "smollm2", "messages": FRANCE}
+            refused = process.http.post("/v1/chat/completions", json=body)
+            assert refused.status_code == 429
+            assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+            assert int(refused.headers["retry-after"]) >= 1
+
+            process.terminate()
+            wait_until(lambda: process.http.get("/readyz").status_code == 503)
+            late = process.http.post("/v1/chat/completions", json=body)
+            assert late.status_code == 503
+            assert int(late.headers["retry-after"]) >= 1
+            assert process.http.get("/livez").status_code == 200
+
+            text = [line for line in lines if line]
+            assert text[-1] == "data: [DONE]"
+            assert '"finish_reason":"length"' in text[-2]
+            assert len(text) > 100
+            assert [line for line in waiting.iter_lines() if line][-1] == "data: [DONE]"
+    code, out, err = process.end()
+    assert code == 0
+    assert out.strip() == "ended"
+    assert "Traceback" not in err
+
+
+def test_what_outlives_the_grace_period_is_told_so(start: Any) -> None:
+    process = start(grace=0.2)
+    with process.stream(1900) as running:
+        lines = running.iter_lines()
+        next(lines)
+        process.terminate()
+        text = [line for line in lines if line]
+    assert text[-1] == "data: [DONE]"
+    assert '"code":"unavailable"' in text[-2]
+    code, out, err = process.end()
+    assert code == 0
+    assert out.strip() == "ended"
+    assert "Traceback" not in err
+
+
+def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=rf"127\.0\.0\.1:{port}: the port is in use"):
+            bind(ServerSettings(port=port))
+
+
+def test_foreign_and_unknown_addresses_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be resolved"):
+        bind(ServerSettings(host="no such host", allow_anonymous=True))
+    with pytest.raises(ConfigurationError, match="does not have the address"):
+        bind(ServerSettings(host="192.0.2.1", port=0, allow_anonymous=True))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
+def test_other_machines_need_keys(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="no API keys"):
+        bind(ServerSettings(host=host, port=0))
+
+
+def test_keys_or_consent_open_the_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[[keys]]\nname = "a"\nsha256 = "{hash_key("x")}"\n')
+    bind(ServerSettings(host="0.0.0.0", port=0, keys_file=keys)).close()
+    assert "no API keys" not in caplog.text
+    bind(ServerSettings(host="0.0.0.0", port=0, allow_anonymous=True)).close()
+    assert "no API keys" in caplog.text
+    with pytest.raises(ConfigurationError, match=r"none\.toml"):
+        bind(ServerSettings(keys_file=tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"port": 70_000},
+        {"max_n": 0},
+        {"max_tokens": 0},
+        {"body_seconds": 0},
+        {"drain_seconds": -1},
+        {"cors_origins": ("chat.example.com",)},
+    ],
+)
+def test_settings_are_checked(nonsense: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="(?i)" + next(iter(nonsense)).split("_")[0]):
+        ServerSettings(**nonsense)
