@@ -15,7 +15,7 @@ from lepton.errors import RequestError
 
 GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
 SLOW_EXAMPLES = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

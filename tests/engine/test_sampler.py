@@ -16,7 +16,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from lepton.engine.sampler import _candidates, _penalize, sample, uniform
+from lepton.engine.sampler import _candidates, _penalize, _place, sample, uniform
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.sequence import Request, Sequence
 from lepton.errors import EngineError
@@ -135,6 +135,27 @@ def test_draws_follow_the_distribution(params: dict[str, Any]) -> None:
     assert counts[~possible].sum() == 0
     chi_square = ((counts - draws * expected)[possible] ** 2 / (draws * expected[possible])).sum()
     assert chi_square < 40  # 11 degrees of freedom or fewer: exceeded by chance once in 30,000.
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.sampled_from([1, 2, 511, 512, 513, 3000]),
+    share=st.sampled_from([0.002, 0.5, 1.0]),
+    drawn=st.one_of(st.sampled_from([0.0, 1 - 2**-53]), st.floats(0, 1, exclude_max=True)),
+)
+def test_place_is_where_the_running_sum_passes(
+    seed: int, size: int, share: float, drawn: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    weights = generator.random(size, dtype=np.float32)
+    weights[generator.random(size) >= share] = 0
+    weights[generator.integers(size)] = 1
+    place = _place(weights, drawn)
+    assert weights[place] > 0
+    running = np.cumsum(weights, dtype=np.float64) / weights.sum(dtype=np.float64)
+    assert running[place] >= drawn - 1e-12
+    assert place == 0 or running[place - 1] <= drawn + 1e-12
 
 
 def test_extreme_settings_still_choose_the_best_token() -> None:

@@ -49,14 +49,14 @@ def test_it_knows_the_capital_of_france(llm: LLM) -> None:
 
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_a_completion_does_not_depend_on_its_batch(llm: LLM, temperature: float) -> None:
-    params = SamplingParams(temperature=temperature, top_p=0.95, seed=1, max_tokens=12, logprobs=1)
+    params = SamplingParams(temperature=temperature, top_p=0.95, seed=1, max_tokens=8, logprobs=1)
     together = llm.generate(PROMPTS, params)
     for prompt, output in zip(PROMPTS, together, strict=True):
         assert llm.generate(prompt, params)[0].outputs == output.outputs
 
 
 def test_a_completion_does_not_depend_on_preemption_or_chunks(llm: LLM, model: Model) -> None:
-    params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True, logprobs=0)
+    params = SamplingParams(temperature=0, max_tokens=28, ignore_eos=True, logprobs=0)
     expected = llm.generate(PROMPTS[:4], params)
     tight = EngineConfig(context_length=64, max_sequences=4, max_step_tokens=5)
     block = llm._core.executor.bytes_per_block
@@ -82,7 +82,7 @@ def test_logits_agree_with_generation(llm: LLM) -> None:
 
 
 async def test_concurrent_readers_get_what_they_would_get_alone(llm: LLM, model: Model) -> None:
-    params = SamplingParams(temperature=0.8, seed=3, max_tokens=12, stop=("\n\n",), n=2)
+    params = SamplingParams(temperature=0.8, seed=3, max_tokens=8, stop=("\n\n",), n=2)
     expected: list[RequestOutput] = llm.generate(PROMPTS, params)
     engine = AsyncEngine(model, EngineConfig(context_length=128, max_sequences=6))
     engine.start()

@@ -14,6 +14,7 @@ from lepton.errors import EngineError
 from lepton.models.executors.base import Float32Array
 
 _SEED_MASK = 2**64 - 1
+_STRETCH = 512
 
 
 def sample(logits: Float32Array, sequence: Sequence) -> int:
@@ -32,11 +33,8 @@ def sample(logits: Float32Array, sequence: Sequence) -> int:
     if params.greedy:
         return best
     ids, weights = _candidates(logits, best, params)
-    cumulative = np.cumsum(weights, dtype=np.float64)
     drawn = uniform(sequence.request.seed, sequence.index, len(sequence.token_ids))
-    place = int(np.searchsorted(cumulative, drawn * cumulative[-1], side="right"))
-    if place == len(cumulative):  # Rounding took the product up to the total.
-        return best
+    place = _place(weights, drawn)
     return place if ids is None else int(ids[place])
 
 
@@ -103,6 +101,24 @@ def _candidates(
         ids = places if ids is None else ids[places]
         weights = weights[places]
     return ids, weights
+
+
+def _place(weights: Float32Array, drawn: float) -> int:
+    """The place where the running sum of the weights passes ``drawn`` (in [0, 1)) of the total.
+
+    Whole stretches are summed first, because a running sum over the vocabulary is slow.
+    """
+    starts = np.arange(0, len(weights), _STRETCH)
+    ends = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+    target = drawn * ends[-1]
+    stretch = min(int(np.searchsorted(ends, target, side="right")), len(starts) - 1)
+    before = ends[stretch - 1] if stretch else 0.0
+    start = stretch * _STRETCH
+    sums = np.cumsum(weights[start : start + _STRETCH], dtype=np.float64)
+    place = int(np.searchsorted(sums, target - before, side="right"))
+    if place == len(sums):  # Rounding took the target past the end: the last that may be drawn.
+        place = int(np.searchsorted(sums, sums[-1]))
+    return start + place
 
 
 def _nucleus(weights: Float32Array, top_p: float) -> npt.NDArray[Any]:

@@ -70,13 +70,9 @@ class SamplingParams:
         self._number("temperature", 0.0, math.inf)
         self._number("top_p", 0.0, 1.0)
         self._number("min_p", 0.0, 1.0)
-        self._number("repetition_penalty", 0.0, math.inf)
+        self._number("repetition_penalty", 0.01, 100.0)
         self._number("presence_penalty", -2.0, 2.0)
         self._number("frequency_penalty", -2.0, 2.0)
-        if self.repetition_penalty == 0:
-            raise RequestError(
-                "repetition_penalty must be above 0; 1 is off", param="repetition_penalty"
-            )
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise RequestError(
                 f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})",
