@@ -60,7 +60,7 @@ def test_a_completion_does_not_depend_on_preemption_or_chunks(llm: LLM, model: M
     expected = llm.generate(PROMPTS[:4], params)
     tight = EngineConfig(context_length=64, max_sequences=4, max_step_tokens=5)
     block = llm._core.executor.bytes_per_block
-    with LLM(model, **{**vars(tight), "cache_memory": 6 * block}) as small:
+    with LLM(model, **{**vars(tight), "cache_memory": 5 * block}) as small:
         outputs = small.generate(PROMPTS[:4], params)
         assert small._core.stats().preemptions_total > 0
     assert [output.outputs for output in outputs] == [output.outputs for output in expected]
