@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -273,6 +274,45 @@ async def test_bad_json_is_a_400(connect: Any, body: bytes) -> None:
         "/v1/completions", content=body, headers={"content-type": "application/json"}
     )
     error_of(response, 400)
+
+
+async def test_no_damage_to_a_body_is_the_servers_fault(connect: Any) -> None:
+    client = connect()
+    valid = json.dumps(
+        CHAT | {"n": 2, "temperature": 0.5, "stop": ["a", "b"], "stream_options": None}
+    ).encode()
+    random = Random(1)
+    statuses = set()
+    for _ in range(300):
+        body = bytearray(valid)
+        for _ in range(random.randint(1, 3)):
+            start = random.randrange(len(body))
+            kept = body[start : start + random.choice((0, 1, 1, 8))]
+            new = random.choice((b"", b"-", b"9", b"null", b"[[", b'"', b"\xff", b"\\u0000"))
+            body[start : start + len(kept)] = new if random.random() < 0.8 else kept * 2
+        response = await client.post(
+            "/v1/chat/completions",
+            content=bytes(body),
+            headers={"content-type": "application/json"},
+        )
+        statuses.add(response.status_code)
+        if response.status_code != 200:
+            error_of(response, response.status_code)
+    assert statuses <= {200, 400, 404}
+    assert 400 in statuses
+
+
+async def test_a_panic_of_the_tokenizer_is_a_500(connect: Any, engine: Any) -> None:
+    class Panic(BaseException):
+        """As pyo3 raises it."""
+
+    def encode(text: str, **options: Any) -> list[int]:
+        raise Panic("secret")
+
+    engine.tokenizer.encode = encode
+    response = await connect().post("/v1/completions", json=COMPLETION)
+    assert error_of(response, 500)["code"] == "internal_error"
+    assert "secret" not in response.text
 
 
 async def test_a_body_that_is_no_json_or_compressed_is_a_415(connect: Any) -> None:

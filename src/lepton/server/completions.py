@@ -61,11 +61,11 @@ async def _events(
                     index, delta.text, delta.logprobs or (), delta.finish_reason
                 )
                 if _worth_sending(choice, delta):
-                    events += event(shape.object([choice]) | extra)
+                    events += event(shape.answer([choice]) | extra)
             if events or not batch:
                 yield bytes(events) or HEARTBEAT
     if include_usage:
-        yield event(shape.object([]) | {"usage": usage_object(generation.usage)})
+        yield event(shape.answer([]) | {"usage": usage_object(generation.usage)})
 
 
 def _worth_sending(choice: dict[str, Any], delta: OutputDelta) -> bool:
@@ -126,9 +126,9 @@ class _CompletionShape:
             self.next_part(index, choice.text, choice.logprobs, choice.finish_reason)
             for index, choice in enumerate(collected)
         ]
-        return self.object(choices) | {"usage": usage_object(self._generation.usage)}
+        return self.answer(choices) | {"usage": usage_object(self._generation.usage)}
 
-    def object(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def answer(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         """The answer or one event of the stream."""
         return {
             "id": self._id,

@@ -52,7 +52,8 @@ def _answer(problem: str | None) -> Response:
 def routes() -> APIRouter:
     """``/livez``, ``/readyz`` and ``/metrics``; open to everyone who can connect."""
     router = APIRouter()
-    router.add_api_route("/livez", livez, methods=["GET"])
-    router.add_api_route("/readyz", readyz, methods=["GET"])
+    for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
+        router.add_api_route(path, endpoint, methods=["GET"])
+        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     router.add_api_route("/metrics", prometheus, methods=["GET"])
     return router

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from lepton.errors import RequestError
+from lepton.errors import EngineError, RequestError
 from lepton.server.schemas import Message, Prompt
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ class TextWorker:
         **kwargs: Arguments.kwargs,
     ) -> Result:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, partial(work, *args, **kwargs))
+        try:
+            return await loop.run_in_executor(self._threads, partial(work, *args, **kwargs))
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as panic:
+            # A panic in the tokenizer's native code is no Exception, so that it stops everything.
+            raise EngineError("the tokenizer failed on this text") from panic
 
     def _chat(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
         if self._template is None:
