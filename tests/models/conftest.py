@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 import torch
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
+
+from lepton.kernels.quants import TensorType
+from lepton.models.weights import Checkpoint, TensorInfo
 
 SIZES = {
     "vocab_size": 300,
@@ -215,3 +219,32 @@ def write_metadata(writer: gguf.GGUFWriter, config: PreTrainedConfig, name: str)
         plain = 1 / 10_000.0 ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
         scaled, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](config)
         writer.add_tensor("rope_freqs.weight", (plain / scaled.numpy()).astype(np.float32))
+
+
+class FakeCheckpoint(Checkpoint):
+    """A checkpoint of given metadata and tensors of zeros, of which only the shapes are known."""
+
+    def __init__(
+        self,
+        metadata: Mapping[str, object],
+        shapes: Mapping[str, tuple[int, ...]],
+        path: Path = Path("fake"),
+    ) -> None:
+        self.format = "gguf" if "general.architecture" in metadata else "safetensors"
+        self.path = path
+        self.metadata = metadata
+        self.tensors = {
+            name: TensorInfo(name, TensorType.F32, shape, 4 * math.prod(shape))
+            for name, shape in shapes.items()
+        }
+
+    def raw(self, name: str) -> np.ndarray:
+        return np.zeros(self.tensors[name].nbytes, np.uint8)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def fake_checkpoint() -> type[FakeCheckpoint]:
+    return FakeCheckpoint

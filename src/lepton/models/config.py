@@ -122,8 +122,8 @@ def _check(config: ModelConfig, fields: Fields) -> None:
         raise fields.error("layer_types", f"has {len(config.layer_kinds)} entries, not one a layer")
     if config.num_heads % config.num_kv_heads:
         raise fields.error(
-            "num_attention_heads",
-            f"is {config.num_heads}, no multiple of the {config.num_kv_heads} key/value heads",
+            "num_key_value_heads",
+            f"is {config.num_kv_heads}, no divisor of the {config.num_heads} attention heads",
         )
     if config.head_dim % 2 or config.head_dim > MAX_HEAD_DIM:
         raise fields.error("head_dim", f"is {config.head_dim}, not even or over {MAX_HEAD_DIM}")

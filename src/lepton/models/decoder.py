@@ -19,7 +19,6 @@ from lepton.models.rope import (
 from lepton.models.weights import Checkpoint
 
 _UNSUPPORTED = (
-    "quantization_config",
     "attn_logit_softcapping",
     "final_logit_softcapping",
     "num_local_experts",
@@ -91,7 +90,8 @@ def read_layer_kinds(fields: Fields, default: tuple[LayerKind, ...]) -> tuple[La
     names = fields.get("layer_types")
     if names is None:
         return default
-    if not isinstance(names, list) or not all(name in _LAYER_KINDS for name in names):
+    known = list(_LAYER_KINDS)
+    if not isinstance(names, list) or not all(name in known for name in names):
         raise fields.error("layer_types", f"holds others than {', '.join(_LAYER_KINDS)}")
     return tuple(_LAYER_KINDS[name] for name in names)
 
@@ -110,14 +110,22 @@ def read_rope(
     where the model has several), older ones ``rope_theta`` and, for scaling, ``rope_scaling``.
     """
     base_key = "rope_local_base_freq" if layer_type == "sliding_attention" else "rope_theta"
-    base = fields.number(base_key, 10_000.0)
+    base = _read_base(fields, base_key, 10_000.0)
     if fields.is_gguf:
         return RopeConfig(base, _read_gguf_scaling(fields, checkpoint, head_dim, context_length))
     section = fields.section("rope_parameters")
     if section is None:
         return RopeConfig(base, _read_scaling(fields.section("rope_scaling"), context_length))
     section = section.section(layer_type) or section
-    return RopeConfig(section.number("rope_theta", base), _read_scaling(section, context_length))
+    base = _read_base(section, "rope_theta", base)
+    return RopeConfig(base, _read_scaling(section, context_length))
+
+
+def _read_base(fields: Fields, key: str, default: float) -> float:
+    base = fields.number(key, default)
+    if base <= 1:
+        raise fields.error(key, f"is {base}; it must be over 1")
+    return base
 
 
 def _read_num_layers(fields: Fields, checkpoint: Checkpoint) -> int:
@@ -175,12 +183,7 @@ def _read_scaling(section: Fields | None, context_length: int) -> RopeScaling | 
     if kind == "linear":
         return LinearScaling(section.number("factor"))
     if kind == "llama3":
-        return Llama3Scaling(
-            factor=section.number("factor"),
-            low_factor=section.number("low_freq_factor"),
-            high_factor=section.number("high_freq_factor"),
-            original_context_length=section.integer("original_max_position_embeddings"),
-        )
+        return _read_llama3_scaling(section)
     if kind == "yarn":
         original = section.integer("original_max_position_embeddings", context_length)
         return YarnScaling(
@@ -192,6 +195,18 @@ def _read_scaling(section: Fields | None, context_length: int) -> RopeScaling | 
             truncate=section.flag("truncate", True),
         )
     raise section.error(key, f"is {kind!r:.80}; supported are default, linear, llama3 and yarn")
+
+
+def _read_llama3_scaling(section: Fields) -> Llama3Scaling:
+    low, high = section.number("low_freq_factor"), section.number("high_freq_factor")
+    if high <= low:
+        raise section.error("high_freq_factor", f"is {high}, not over low_freq_factor {low}")
+    return Llama3Scaling(
+        factor=section.number("factor"),
+        low_factor=low,
+        high_factor=high,
+        original_context_length=section.integer("original_max_position_embeddings"),
+    )
 
 
 def _read_attention_factor(section: Fields) -> float | None:

@@ -63,6 +63,7 @@ class Fields:
             name = values.get("general.architecture")
             return cls(values, file=checkpoint.path, prefix=f"{name}.", gguf=True)
         fields = cls(values, file=checkpoint.path / "config.json")
+        fields.refuse("quantization_config")
         return fields.section("text_config") or fields
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Fields:

@@ -14,8 +14,8 @@ def check_batch(batch: Batch, *, vocab_size: int, num_blocks: int) -> None:
     _check_range("token_ids", batch.token_ids, vocab_size)
     _check_range("logit_rows", batch.logit_rows, rows)
     starts = batch.row_starts
-    if starts[0] != 0 or starts[-1] != rows or np.any(np.diff(starts) < 0):
-        raise ValueError(f"row_starts do not divide the {rows} rows")
+    if not rows or starts[0] != 0 or starts[-1] != rows or np.any(np.diff(starts) <= 0):
+        raise ValueError(f"row_starts do not divide the {rows} rows into sequences of one or more")
     for sequence in range(len(starts) - 1):
         _check_positions(sequence, batch.positions[starts[sequence] : starts[sequence + 1]])
     _check_blocks(batch, num_blocks)
@@ -49,7 +49,7 @@ def _check_range(name: str, values: Int32Array, limit: int) -> None:
 
 
 def _check_positions(sequence: int, positions: Int32Array) -> None:
-    if len(positions) and (positions[0] < 0 or np.any(np.diff(positions.astype(np.int64)) != 1)):
+    if positions[0] < 0 or np.any(np.diff(positions.astype(np.int64)) != 1):
         raise ValueError(f"the positions of sequence {sequence} are negative or not consecutive")
 
 
@@ -59,8 +59,6 @@ def _check_blocks(batch: Batch, num_blocks: int) -> None:
     written: list[Int32Array] = []
     for sequence, table in enumerate(batch.block_tables):
         start, stop = batch.row_starts[sequence], batch.row_starts[sequence + 1]
-        if start == stop:
-            continue
         first = int(batch.positions[start]) // BLOCK_SIZE
         last = int(batch.positions[stop - 1]) // BLOCK_SIZE
         if last >= len(table):
@@ -68,8 +66,6 @@ def _check_blocks(batch: Batch, num_blocks: int) -> None:
         _check_range(f"block_tables[{sequence}]", table[: last + 1], num_blocks)
         used.append(table[: last + 1])
         written.append(table[first : last + 1])
-    if not used:
-        return
     owners = np.bincount(np.concatenate(used), minlength=num_blocks)
     shared = [int(block) for block in np.concatenate(written) if owners[block] > 1]
     if shared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,13 +154,11 @@ class ReferenceExecutor:
 
 
 def _sequences(batch: Batch) -> list[_Sequence]:
-    """The sequences of a checked batch that have rows in it."""
+    """The sequences of a checked batch."""
+    bounds = pairwise(batch.row_starts.tolist())
     sequences = []
-    for table, start, stop in zip(
-        batch.block_tables, batch.row_starts, batch.row_starts[1:], strict=False
-    ):
-        if start < stop:
-            length = int(batch.positions[stop - 1]) + 1
-            blocks = table[: -(-length // BLOCK_SIZE)]
-            sequences.append(_Sequence(slice(int(start), int(stop)), blocks, length))
+    for table, (start, stop) in zip(batch.block_tables, bounds, strict=True):
+        length = int(batch.positions[stop - 1]) + 1
+        blocks = table[: -(-length // BLOCK_SIZE)]
+        sequences.append(_Sequence(slice(start, stop), blocks, length))
     return sequences
