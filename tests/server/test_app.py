@@ -450,12 +450,16 @@ async def test_metrics_count_requests_by_route_and_tokens(connect: Any) -> None:
     await client.post("/v1/completions", json=COMPLETION)
     await client.get("/v1/nothing/a")
     await client.get("/v1/nothing/b")
+    await client.get("/web/main.js")
+    await client.get("/web/nothing.js")
     response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     lines = response.text.splitlines()
     for line in (
         'lepton_http_requests_total{method="POST",route="/v1/completions",status="200"} 1.0',
         'lepton_http_requests_total{method="GET",route="other",status="404"} 2.0',
+        'lepton_http_requests_total{method="GET",route="/web",status="200"} 1.0',
+        'lepton_http_requests_total{method="GET",route="/web",status="404"} 1.0',
         'lepton_request_success_total{finished_reason="stop",model_name="scripted"} 1.0',
         'lepton_num_requests_running{model_name="scripted"} 1.0',
         'lepton_num_requests_waiting{model_name="scripted"} 2.0',

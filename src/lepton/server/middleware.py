@@ -78,7 +78,7 @@ class RequestScope:
             self._finish(scope, record, status or 500)
 
     def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:
-        route = getattr(scope.get("route"), "path", None) or "other"
+        route = _route(scope)
         seconds = record.seconds()
         self._metrics.http_request(scope["method"], route, status, seconds)
         log_event(
@@ -158,6 +158,11 @@ class Gate:
             refusal = as_api_error(error)
             record.error_code = refusal.code
             await refusal.response()(scope, receive, send)
+
+
+def _route(scope: Scope) -> str:
+    """The pattern that matched, the folder of a static file, or ``other``."""
+    return getattr(scope.get("route"), "path", None) or scope.get("root_path") or "other"
 
 
 def _request_id(headers: Headers) -> str:

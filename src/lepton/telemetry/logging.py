@@ -16,6 +16,9 @@ LogFormat = Literal["json", "text"]
 ROOTS = ("lepton", "uvicorn")
 """Loggers that are routed to the handler; libraries beside them keep the process's defaults."""
 
+TALKATIVE = "uvicorn"
+"""Tells its every step: heard from warnings on, and below when debugging."""
+
 
 def log_event(logger: logging.Logger, level: int, event: str, **fields: Any) -> None:
     """Log ``event`` with named values; None values are left out."""
@@ -66,6 +69,8 @@ def configure_logging(
         logger.handlers = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
+    if logging.getLogger(TALKATIVE).level == logging.INFO:
+        logging.getLogger(TALKATIVE).setLevel(logging.WARNING)
 
 
 def _time(record: logging.LogRecord) -> str:
