@@ -17,7 +17,7 @@ import pytest
 
 from lepton.errors import ConfigurationError
 from lepton.security import hash_key
-from lepton.server import ServerSettings, bind
+from lepton.server import ServerSettings, bind, serve
 
 WAITING = 'lepton_num_requests_waiting{model_name="smollm2"} 1.0'
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
@@ -147,6 +147,16 @@ def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"127\.0\.0\.1:{port}: the port is in use"):
             bind(ServerSettings(port=port))
+
+
+def test_a_port_that_another_took_in_the_meantime_is_told(engine: Any) -> None:
+    with bind(ServerSettings(port=0)) as first:
+        settings = ServerSettings(port=first.getsockname()[1])
+        second = bind(settings)
+        first.listen()
+        with pytest.raises(ConfigurationError, match="the port is in use"):
+            serve(engine, settings, listener=second)
+    assert not engine.alive, "the engine is shut down"
 
 
 def test_foreign_and_unknown_addresses_are_refused() -> None:

@@ -62,13 +62,14 @@ def serve(
     """
     settings = settings or ServerSettings()
     listener = listener or bind(settings)
-    server = DrainingServer(create_app(engine, settings), listener, on_ready)
     try:
+        server = DrainingServer(create_app(engine, settings), listener, on_ready)
         server.run(sockets=[listener])
     except OSError as error:
         raise ConfigurationError(_explain(error, settings)) from error
     finally:
         listener.close()
+        engine.shutdown()
 
 
 class DrainingServer(uvicorn.Server):
