@@ -181,6 +181,7 @@ def test_unknown_architecture_lists_the_known(read) -> None:
         (GEMMA3, "layer_types", [[], {}]),
         (GGUF, "llama.expert_count", 8),
         (GGUF, "llama.logit_scale", 0.5),
+        (GGUF, "llama.attention.causal", False),
         (GGUF, "llama.final_logit_softcapping", 30.0),
         (GGUF, "llama.rope.dimension_count", 8),
         (GGUF, "llama.attention.value_length", 8),

@@ -38,6 +38,7 @@ _UNSUPPORTED_GGUF = (
     "attention.max_alibi_bias",
     "attention.temperature_scale",
     "use_parallel_residual",
+    "rope.scale_linear",
     "rope.scaling.yarn_log_multiplier",
 )
 _ACTIVATION_KEYS = ("hidden_act", "hidden_activation")
@@ -59,6 +60,8 @@ def read_decoder(
     Raises ModelFormatError for missing or absurd values and for features not supported.
     """
     fields.refuse(*(_UNSUPPORTED_GGUF if fields.is_gguf else _UNSUPPORTED))
+    if not fields.flag("attention.causal", default=True):
+        raise fields.error("attention.causal", "is false: only decoders are supported")
     for key in _ACTIVATION_KEYS:
         if (fields.text(key) or activation) != activation:
             raise fields.error(key, f"is {fields.text(key)!r}; only {activation!r} is supported")

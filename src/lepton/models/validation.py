@@ -12,7 +12,7 @@ from lepton.models.weights import Checkpoint
 
 Shape = tuple[int, ...]
 
-_NO_WEIGHTS = ("rotary_emb.inv_freq",)
+_NO_WEIGHTS = ("rotary_emb.inv_freq", "attn_rot_embd.weight")
 """Endings of tensors that old checkpoints carry and that follow from the configuration."""
 
 
