@@ -168,8 +168,13 @@ class PieceTemplate:
 def make_model(context_length: int = 512, *, chat: bool = True) -> Any:
     return SimpleNamespace(
         name="pieces",
-        config=SimpleNamespace(context_length=context_length, vocab_size=VOCAB_SIZE),
-        stages=(),
+        config=SimpleNamespace(
+            context_length=context_length,
+            vocab_size=VOCAB_SIZE,
+            num_layers=1,
+            num_kv_heads=1,
+            head_dim=2,
+        ),
         tokenizer=PieceTokenizer(),
         chat_template=PieceTemplate() if chat else None,
         close=lambda: None,

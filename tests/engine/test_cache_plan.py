@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lepton.engine.cache_plan import build_executor, bytes_per_block, plan_cache
+from lepton.engine.cache_plan import build_executor, plan_cache
 from lepton.engine.config import EngineConfig
 from lepton.errors import ConfigurationError
-from lepton.models.stages import Attention
 
 BLOCK = 1000
 
@@ -52,15 +50,6 @@ def test_a_useless_context_is_refused() -> None:
 def test_a_context_beyond_the_model_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="beyond the 1000 tokens"):
         plan_cache(EngineConfig(context_length=1001), 1000, BLOCK, available=10**9)
-
-
-def test_bytes_per_block_counts_keys_and_values_of_every_layer() -> None:
-    attention = object.__new__(Attention)
-    object.__setattr__(attention, "num_kv_heads", 3)
-    object.__setattr__(attention, "head_dim", 64)
-    model: Any = SimpleNamespace(stages=(None, attention, attention))
-    assert bytes_per_block(model, EngineConfig()) == 2 * 2 * 3 * 64 * 16 * 2
-    assert bytes_per_block(model, EngineConfig(executor="reference")) == 2 * 2 * 3 * 64 * 16 * 4
 
 
 def test_the_executor_may_have_fewer_blocks_than_planned(toy: Any) -> None:

@@ -10,15 +10,14 @@ from lepton.engine.block_pool import blocks_for
 from lepton.engine.config import EngineConfig
 from lepton.engine.memory import available_memory
 from lepton.errors import ConfigurationError
-from lepton.models.executors.base import BLOCK_SIZE, Executor
-from lepton.models.stages import Attention
+from lepton.models import executors
+from lepton.models.executors import BLOCK_SIZE, CACHE_TYPES, Executor
 
 if TYPE_CHECKING:
     from lepton.models.loader import Model
 
 logger = logging.getLogger(__name__)
 
-_BYTES_PER_ELEMENT = {"native": 2, "reference": 4}
 _SMALLEST_CONTEXT = 256
 
 
@@ -32,29 +31,18 @@ class CachePlan:
 
 def build_executor(model: Model, config: EngineConfig) -> tuple[Executor, int]:
     """The executor with a cache of the planned size, and the context length that fits it."""
-    plan = plan_cache(config, model.config.context_length, bytes_per_block(model, config))
-    if callable(config.executor):
-        executor = config.executor(model, plan.num_blocks)
-    elif config.executor == "reference":
-        from lepton.models.executors.reference import ReferenceExecutor
-
-        executor = ReferenceExecutor(model, num_blocks=plan.num_blocks)
-    else:
-        from lepton.models.executors.native import NativeExecutor
-
-        executor = NativeExecutor(model, num_blocks=plan.num_blocks, threads=config.threads)
-    return executor, min(plan.context_length, executor.num_blocks * BLOCK_SIZE)
-
-
-def bytes_per_block(model: Model, config: EngineConfig) -> int:
-    """Bytes that keys and values of BLOCK_SIZE tokens take over all layers."""
-    element = _BYTES_PER_ELEMENT.get(str(config.executor), 4)
-    elements = sum(
-        2 * stage.num_kv_heads * stage.head_dim
-        for stage in model.stages
-        if isinstance(stage, Attention)
+    choice = config.executor
+    block_bytes = executors.cache_bytes_per_block(
+        model.config, "float32" if callable(choice) else CACHE_TYPES[choice]
     )
-    return max(1, elements * element * BLOCK_SIZE)
+    plan = plan_cache(config, model.config.context_length, block_bytes)
+    if callable(choice):
+        executor = choice(model, plan.num_blocks)
+    else:
+        executor = executors.build_executor(
+            model, choice, num_blocks=plan.num_blocks, threads=config.threads
+        )
+    return executor, min(plan.context_length, executor.num_blocks * BLOCK_SIZE)
 
 
 def plan_cache(
