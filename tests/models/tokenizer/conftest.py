@@ -23,7 +23,7 @@ ENGLISH = """
 The capital of France is Paris, isn't it? I'd say so; they've said it's THE city we'll visit.
 In 1789 there were 28,600,000 people; by 2023, 68.04 million (+137.9%).
 "Quoted," she said -- 'and nested "quotes" too' -- don't you think? It's 50/50... O'Brien's?
-e.g. http://example.com/a_b-c?d=1&e=%20#frag or mail first.last@example.co.uk, tel. +1 (555) 010-9999
+e.g. http://example.com/a_b-c?d=1&e=%20#frag or mail first.last@example.co.uk, +1 (555) 010-9999
 naïve café résumé coöperate Zürich Ærøskøbing señor façade straße İstanbul ﬁne
 Antidisestablishmentarianism pneumonoultramicroscopicsilicovolcanoconiosis supercalifragilistic
 THE QUICK BROWN FOX jumps OvEr tHe LaZy dog. 1st 2nd 3rd 4th 10th 21st MMXXIV

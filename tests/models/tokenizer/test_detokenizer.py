@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,7 +72,7 @@ def test_valid_text_never_shows_a_replacement(text: str, data: st.DataObject) ->
     encoded = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(encoded)), max_size=20)))
     bounds = [0, *cuts, len(encoded)]
-    pieces = [encoded[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [encoded[a:b] for a, b in itertools.pairwise(bounds)]
     deltas, rest = stream(detokenizer_of(pieces), list(range(len(pieces))))
     assert "".join(deltas) == text
     assert rest == ""

@@ -130,7 +130,9 @@ def _from_folder(folder: Path) -> tuple[Path, Any]:
     file = folder / "tokenizer_config.json"
     source = read_json_object(file).get("chat_template")
     if isinstance(source, list):
-        named = {entry.get("name"): entry.get("template") for entry in source if entry}
+        named = {
+            entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)
+        }
         source = named.get("default")
     return file, source
 

@@ -134,10 +134,10 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         if not isinstance(__callee, types.BuiltinMethodType):
             return super().call(__context, __callee, *args, **kwargs)
         owner = __callee.__self__
+        args = tuple(_materialised(value) for value in args)
         check_method(budget, owner, __callee.__name__, (*args, *kwargs.values()))
         if isinstance(owner, dict):
             return super().call(__context, __callee, *args, **kwargs)
-        args = tuple(_materialised(value) for value in args)
         return _counted(budget, super().call(__context, __callee, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
