@@ -226,7 +226,8 @@ def test_download_stops_a_flood(hub: Hub, tmp_path: Path) -> None:
     assert not part.exists()
 
 
-def test_download_names_an_unreachable_host(tmp_path: Path) -> None:
+def test_download_soon_gives_up_on_an_unreachable_host(tmp_path: Path) -> None:
+    pauses: list[float] = []
     with pytest.raises(DownloadError, match="cannot be downloaded"):
         download(
             "http://127.0.0.1:9/file",
@@ -234,8 +235,9 @@ def test_download_names_an_unreachable_host(tmp_path: Path) -> None:
             size=None,
             headers={},
             progress=no_progress,
-            sleep=lambda _: None,
+            sleep=pauses.append,
         )
+    assert len(pauses) == 1
 
 
 def test_hub_source_uses_the_mirror_and_the_token(

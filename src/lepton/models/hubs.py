@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
 _ATTEMPTS = 5
+_CONNECTING_ATTEMPTS = 2
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -82,7 +83,7 @@ def download(
 
     Raises:
         DownloadError: the server refuses, sends more than ``size`` bytes, or five attempts in a
-            row bring nothing.
+            row bring nothing (two, where it cannot even be reached).
     """
     httpx = _import_httpx()
     timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
@@ -94,7 +95,8 @@ def download(
                 return _attempt(client, url, part, size, progress)
             except (httpx.TransportError, _PassingError) as error:
                 failures = 1 if _size(part) > before else failures + 1
-                if failures == _ATTEMPTS:
+                connecting = isinstance(error, httpx.ConnectError)
+                if failures >= (_CONNECTING_ATTEMPTS if connecting else _ATTEMPTS):
                     raise DownloadError(
                         f"{url} cannot be downloaded: {error or type(error).__name__}; "
                         "pull again to resume, or choose another --source"
