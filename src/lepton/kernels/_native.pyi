@@ -16,7 +16,7 @@ class ThreadPool:
 
 class Matrix:
     def __init__(
-        self, type: int, rows: int, columns: int, source: _Bytes, pool: ThreadPool
+        self, tensor_type: int, rows: int, columns: int, source: _Bytes, pool: ThreadPool
     ) -> None: ...
     def unpack(self) -> _Floats: ...
     @property

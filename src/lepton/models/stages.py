@@ -60,8 +60,8 @@ class Attention:
     """x += post_norm(output(attend(norm(x)))): causal self-attention with grouped queries.
 
     ``scale`` multiplies query·key. A token at position p attends to positions
-    max(0, p - window + 1) … p, or 0 … p when ``window`` is None. ``query_norm`` and ``key_norm`` act
-    on each head (weights [head_dim]) before the rotation.
+    max(0, p - window + 1) … p, or 0 … p when ``window`` is None. ``query_norm`` and ``key_norm``
+    act on each head (weights [head_dim]) before the rotation.
     """
 
     norm: RmsNorm

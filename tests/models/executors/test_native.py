@@ -117,3 +117,11 @@ def test_impossible_settings_name_the_way_out(network) -> None:
         NativeExecutor(network, num_blocks=8, threads=-1)
     with pytest.raises(ConfigurationError, match="num_blocks"):
         NativeExecutor(network, num_blocks=0)
+
+
+def test_a_closed_executor_says_so(network, batch) -> None:
+    executor = NativeExecutor(network, num_blocks=8)
+    executor.close()
+    executor.close()
+    with pytest.raises(ValueError, match="closed"):
+        executor.forward(batch)

@@ -98,7 +98,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("threads", &ThreadPool::threads);
 
   nb::class_<Matrix>(m, "Matrix", "A weight matrix packed into panels of 16 outputs.")
-      .def(nb::new_(&make_matrix), "type"_a, "rows"_a, "columns"_a, "source"_a, "pool"_a)
+      .def(nb::new_(&make_matrix), "tensor_type"_a, "rows"_a, "columns"_a, "source"_a, "pool"_a)
       .def("unpack", &unpack, "The weights as float32 [rows, columns].")
       .def_prop_ro("rows", &Matrix::rows)
       .def_prop_ro("columns", &Matrix::columns)

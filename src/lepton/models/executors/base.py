@@ -21,11 +21,11 @@ CacheType = Literal["bfloat16", "float32"]
 class Batch:
     """One ragged step: the new tokens of several sequences, laid end to end.
 
-    Sequence ``s`` owns rows ``row_starts[s]`` … ``row_starts[s + 1] - 1``. Its rows hold consecutive
-    positions, and when the step ends its cache holds every position up to the last one. Position p of
-    a sequence lives in block ``block_tables[s, p // BLOCK_SIZE]`` at slot ``p % BLOCK_SIZE``; unused
-    table entries are -1. A block may appear in the tables of several sequences as long as no row of
-    this step writes to it.
+    Sequence ``s`` owns rows ``row_starts[s]`` … ``row_starts[s + 1] - 1``, at least one. Its rows
+    hold consecutive positions, and when the step ends its cache holds every position up to the last
+    one. Position p of a sequence lives in block ``block_tables[s, p // BLOCK_SIZE]`` at slot
+    ``p % BLOCK_SIZE``; unused table entries are -1. A block may appear in the tables of several
+    sequences as long as no row of this step writes to it.
     """
 
     token_ids: Int32Array
@@ -44,7 +44,8 @@ class Executor(Protocol):
     """Runs a model's stages and owns its KV cache. Not thread-safe: one caller at a time."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """Logits of one row."""
 
     @property
     def num_blocks(self) -> int:
@@ -62,4 +63,4 @@ class Executor(Protocol):
         """
 
     def close(self) -> None:
-        """Release weights and cache. Further calls raise."""
+        """Release weights and cache. Further calls raise ValueError."""

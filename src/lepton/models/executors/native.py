@@ -22,8 +22,8 @@ class NativeExecutor:
     """The executor users run: one native call per step, with the interpreter lock released.
 
     Weights are packed into panels once and are exactly those of the checkpoint. Activations enter
-    products with quantized weights as int8 in groups of 32: two planes (``exact``) or one (``fast``).
-    Keys and values are cached in bfloat16.
+    products with quantized weights as int8 in groups of 32, in two planes (``exact``) or one
+    (``fast``). Keys and values are cached in bfloat16.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class NativeExecutor:
         """
         try:
             pool = _native.ThreadPool(threads)
-            self._program = _native.Program(
+            program = _native.Program(
                 pool,
                 network.config.hidden_size,
                 num_blocks,
@@ -53,27 +53,32 @@ class NativeExecutor:
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         self.threads = pool.threads
-        _Builder(self._program, pool, network.checkpoint).add_stages(network.stages)
+        self._program: _native.Program | None = program
+        _Builder(program, pool, network.checkpoint).add_stages(network.stages)
 
     @property
     def vocab_size(self) -> int:
-        return self._program.vocab_size
+        """Logits of one row."""
+        return self._running().vocab_size
 
     @property
     def num_blocks(self) -> int:
-        return self._program.num_blocks
+        """Blocks in the KV cache."""
+        return self._running().num_blocks
 
     @property
     def bytes_per_block(self) -> int:
-        return self._program.bytes_per_block
+        """Memory one block takes over all layers."""
+        return self._running().bytes_per_block
 
     @property
     def isa(self) -> str:
         """The instruction set in use."""
-        return self._program.isa
+        return self._running().isa
 
     def forward(self, batch: Batch) -> Float32Array:
-        return self._program.forward(
+        """Logits float32 [wanted rows, vocab_size]; ValueError when the batch is inconsistent."""
+        return self._running().forward(
             batch.token_ids,
             batch.positions,
             batch.row_starts,
@@ -82,8 +87,13 @@ class NativeExecutor:
         )
 
     def close(self) -> None:
-        if hasattr(self, "_program"):
-            del self._program
+        """Release weights and cache. Further calls raise ValueError."""
+        self._program = None
+
+    def _running(self) -> _native.Program:
+        if self._program is None:
+            raise ValueError("the executor is closed")
+        return self._program
 
 
 class _Builder:
