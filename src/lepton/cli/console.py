@@ -63,11 +63,6 @@ def size(count: int | None) -> str:
     return f"{count} B" if unit == "B" else f"{value:.{1 if value < 1000 else 0}f} {unit}"
 
 
-def parameters(count: int) -> str:
-    """A number of parameters as models are named: ``135M``, ``1.7B``."""
-    return f"{count / 1e9:.1f}B" if count >= 999.5e6 else f"{count / 1e6:.0f}M"
-
-
 @contextmanager
 def progress_bar(name: str) -> Iterator[ProgressCallback]:
     """A callback for downloads that draws a bar on standard error while it is used."""

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lepton.cli import options
-from lepton.cli.console import note, output, parameters, progress_bar, size
+from lepton.cli.console import note, output, progress_bar, size
 from lepton.cli.language import say
 from lepton.errors import DownloadError
 from lepton.models import catalogue
@@ -30,20 +30,22 @@ def list_models(as_json: options.Json = False) -> None:
         return
     table = Table(box=None, header_style="bold")
     table.add_column(say("Name"), no_wrap=True)
-    for heading in ("Parameters", "Download", "Context", "Licence", "On this machine"):
+    table.add_column(say("Size"), no_wrap=True)
+    for heading in ("Context", "Licence"):
         table.add_column(say(heading))
+    table.add_column(say("Sources"), min_width=13)
     for name, entry in catalogue.entries().items():
         path = catalogue.cached(name)
-        state = f"[green]✓[/] {size(path.stat().st_size)}" if path else "[dim]–[/]"
         table.add_row(
             f"[bold]{name}[/]",
-            parameters(entry.parameters),
-            size(entry.size),
+            f"[green]✓[/] {size(path.stat().st_size)}" if path else f"  {size(entry.size)}",
             f"{entry.context_length:,}",
             escape(entry.licence),
-            state,
+            ", ".join(f"{source.kind}{'' if source.tried else '*'}" for source in entry.sources),
         )
     output.print(table)
+    note(say("✓ on this machine"))
+    note(say("* a source that the project's own tests have not reached"))
     note(say("Fetch one with: lepton models pull NAME"))
 
 
