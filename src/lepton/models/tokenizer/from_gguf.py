@@ -14,7 +14,6 @@ from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from lepton.models.tokenizer.metadata import TokenizerMetadata, TokenType
 from lepton.models.tokenizer.parts import TokenizerParts, end_of_turn_ids
 from lepton.models.tokenizer.pieces import (
-    BYTE_PIECE,
     SPACE_MARK,
     byte_level_bytes,
     sentencepiece_bytes,
@@ -71,24 +70,17 @@ def _byte_level(keys: TokenizerMetadata) -> TokenizerParts:
     library.pre_tokenizer = rules.pre_tokenizer(
         add_prefix_space=keys.flag("add_space_prefix", default=False)
     )
-    types = keys.token_types()
-    added = _add_tokens(library, keys.tokens, types)
     return TokenizerParts(
         library=library,
         pieces=keys.tokens,
         piece_bytes=byte_level_bytes,
-        added_tokens=added,
-        **_rules(keys, types, adds_bos=rules.adds_bos),
+        added_tokens=_add_tokens(library, keys, keys.tokens),
+        **_rules(keys, adds_bos=rules.adds_bos),
     )
 
 
 def _sentencepiece(keys: TokenizerMetadata) -> TokenizerParts:
     """SentencePiece BPE with byte fallback, as in Gemma and Llama 2."""
-    types = [
-        TokenType.BYTE if BYTE_PIECE.fullmatch(token) else kind
-        for token, kind in zip(keys.tokens, keys.token_types(), strict=True)
-    ]
-    scores = keys.per_token("scores")
     # The normalizer has turned every space of the text into the mark when pieces are looked up.
     pieces = [
         SPACE_MARK * len(token) if token and not token.strip(" ") else token
@@ -96,9 +88,9 @@ def _sentencepiece(keys: TokenizerMetadata) -> TokenizerParts:
     ]
     merges = ranked_merges(
         pieces,
-        scores,
-        first=(i for i, kind in enumerate(types) if kind == TokenType.USER_DEFINED),
-        then=(i for i, kind in enumerate(types) if kind in (TokenType.NORMAL, TokenType.UNUSED)),
+        keys.per_token("scores"),
+        first=keys.ids_of(TokenType.USER_DEFINED),
+        then=keys.ids_of(TokenType.NORMAL, TokenType.UNUSED),
     )
     unknown = keys.token_id("unknown_token_id")
     model = _bpe(
@@ -117,14 +109,13 @@ def _sentencepiece(keys: TokenizerMetadata) -> TokenizerParts:
         )
     else:
         library.normalizer = normalizers.Replace(" ", SPACE_MARK)
-    added = _add_tokens(library, pieces, types)
     return TokenizerParts(
         library=library,
         pieces=pieces,
         piece_bytes=sentencepiece_bytes,
-        added_tokens=added,
+        added_tokens=_add_tokens(library, keys, pieces),
         strip_leading_space=add_space,
-        **_rules(keys, types, adds_bos=True),
+        **_rules(keys, adds_bos=True),
     )
 
 
@@ -156,33 +147,28 @@ def _bpe(
 
 
 def _add_tokens(
-    library: tokenizers.Tokenizer, pieces: list[str], types: list[int]
+    library: tokenizers.Tokenizer, keys: TokenizerMetadata, pieces: list[str]
 ) -> dict[int, str]:
     """Make control and user-defined tokens match whole in any text; return their texts by id.
 
     A run of spaces is left to the merges: the normalizer has renamed it before tokens are matched.
     """
-    added = {
-        index: piece
-        for index, (piece, kind) in enumerate(zip(pieces, types, strict=True))
-        if kind in (TokenType.CONTROL, TokenType.USER_DEFINED) and piece.strip(SPACE_MARK)
-    }
-    library.add_tokens(
-        [
-            AddedToken(text, normalized=False, special=types[index] == TokenType.CONTROL)
-            for index, text in added.items()
-        ]
-    )
+    added: dict[int, str] = {}
+    for kind in (TokenType.CONTROL, TokenType.USER_DEFINED):
+        texts = {i: pieces[i] for i in keys.ids_of(kind) if pieces[i].strip(SPACE_MARK)}
+        special = kind == TokenType.CONTROL
+        library.add_tokens(
+            [AddedToken(text, normalized=False, special=special) for text in texts.values()]
+        )
+        added |= texts
     return added
 
 
-def _rules(keys: TokenizerMetadata, types: list[int], *, adds_bos: bool) -> dict[str, Any]:
+def _rules(keys: TokenizerMetadata, *, adds_bos: bool) -> dict[str, Any]:
     """Special tokens and when they are added: the fields of `TokenizerParts` after the pieces."""
     named = {name: keys.token_id(key) for name, key in _NAMED_KEYS.items()}
     ends = {token for key in _END_KEYS if (token := keys.token_id(key)) is not None}
-    special = {
-        index for index, kind in enumerate(types) if kind in (TokenType.CONTROL, TokenType.UNKNOWN)
-    }
+    special = set(keys.ids_of(TokenType.CONTROL, TokenType.UNKNOWN))
     bos, eos = named["bos_token"], named["eos_token"]
     ends |= end_of_turn_ids((index, keys.tokens[index]) for index in special)
     return {

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lepton.errors import ModelFormatError
 
@@ -49,11 +50,11 @@ class TokenizerMetadata:
         value = self.get(key)
         if value is None:
             raise self.error(key, "is missing; the file carries no complete tokenizer")
-        if not isinstance(value, (list, tuple)) or not all(isinstance(s, str) for s in value):
+        if not isinstance(value, (list, tuple)) or not set(map(type, value)) <= {str}:
             raise self.error(key, "must be an array of strings")
         return list(value)
 
-    def per_token(self, key: str) -> list[float]:
+    def per_token(self, key: str) -> npt.NDArray[np.float64]:
         """A finite number for every token."""
         value = self.get(key)
         if value is None:
@@ -68,14 +69,14 @@ class TokenizerMetadata:
             )
         if not np.isfinite(numbers).all():
             raise self.error(key, f"is not finite for token {np.argmin(np.isfinite(numbers))}")
-        result: list[float] = numbers.tolist()
-        return result
+        return numbers
 
-    def token_types(self) -> list[int]:
-        """The `TokenType` code of every token; all normal when the file does not say."""
+    def ids_of(self, *kinds: TokenType) -> list[int]:
+        """Ids of the tokens of some kinds; all are normal when the file does not say."""
         if self.get("token_type") is None:
-            return [TokenType.NORMAL] * len(self.tokens)
-        return [int(number) for number in self.per_token("token_type")]
+            return list(range(len(self.tokens))) if TokenType.NORMAL in kinds else []
+        ids: list[int] = np.flatnonzero(np.isin(self.per_token("token_type"), kinds)).tolist()
+        return ids
 
     def token_id(self, key: str) -> int | None:
         """An id inside the vocabulary, or None when the file does not give it."""

@@ -7,23 +7,29 @@ every piece in two known pieces, best piece first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 
 def ranked_merges(
-    pieces: Sequence[str], scores: Sequence[float], first: Iterable[int], then: Iterable[int]
+    pieces: Sequence[str],
+    scores: npt.NDArray[np.float64],
+    first: Sequence[int],
+    then: Sequence[int],
 ) -> list[tuple[str, str]]:
     """Pairs of pieces to merge, best first.
 
     Args:
         pieces: text of every token id.
         scores: score of every token id; higher is merged earlier.
-        first: ids ranked ahead of every score, in order of id: SentencePiece keeps user-defined
-            symbols whole whatever their score.
-        then: ids ranked by score, ties by id.
+        first: ascending ids ranked ahead of every score: SentencePiece keeps user-defined symbols
+            whole whatever their score.
+        then: ascending ids ranked by score, ties by id.
     """
-    ordered = [*sorted(first), *sorted(then, key=lambda token: (-scores[token], token))]
-    ranked = [pieces[token] for token in ordered]
+    by_score = np.argsort(-scores[list(then)], kind="stable")
+    ranked = [pieces[token] for token in (*first, *(then[place] for place in by_score.tolist()))]
     known = set(ranked)
     # The longest left part first: the order in which equal ranks are tried.
     return [
