@@ -138,6 +138,12 @@ def test_a_refusal_carries_the_templates_words() -> None:
     assert (caught.value.param, caught.value.code) == ("messages", "chat_template_error")
 
 
+def test_a_long_refusal_is_cut() -> None:
+    with pytest.raises(RequestError) as caught:
+        ChatTemplate("{{ raise_exception('x' * 100000) }}").render(user())
+    assert len(str(caught.value)) < 1100
+
+
 @pytest.mark.parametrize(
     "source", ["{{ 1 / 0 }}", "{{ nothing.at.all }}", "{{ messages[0]() }}", "{% include 'x' %}"]
 )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lepton.models.weights import Checkpoint
 
 MAX_TEMPLATE_CHARACTERS = 262_144
+MAX_REASON_CHARACTERS = 1_000
+"""Length to which a template's own error message is cut."""
 _GGUF_KEY = "tokenizer.chat_template"
 _FILE = "chat_template.jinja"
 
@@ -111,7 +113,7 @@ class ChatTemplate:
         try:
             return self._sandbox.render(self._template, variables, self._limits)
         except Exception as error:  # a template may raise anything
-            reason = str(error) or type(error).__name__
+            reason = str(error)[:MAX_REASON_CHARACTERS] or type(error).__name__
             raise RequestError(
                 f"the model's chat template failed: {reason}",
                 param="messages",
