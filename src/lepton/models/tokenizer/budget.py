@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, MappingView, Sequence, Set
+from collections.abc import Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,7 @@ class RenderBudget:
             if isinstance(value, Mapping):
                 pending.extend(value.keys())
                 pending.extend(value.values())
-            elif isinstance(value, (Sequence, Set, MappingView)) and not isinstance(value, range):
+            elif isinstance(value, (Sequence, Set, ValuesView)) and not isinstance(value, range):
                 pending.extend(value)
             elif isinstance(value, Namespace):
                 pending.extend(object.__getattribute__(value, "_Namespace__attrs").values())
