@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -45,13 +44,11 @@ class Process:
     """A server in a process of its own, computing one completion at a time."""
 
     def __init__(self, model: Path, grace: float) -> None:
-        source = Path(__file__).parents[2] / "src"
         self._process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(model), str(grace)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(source)},
         )
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
