@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lepton.kernels import isa_info, usable_cpus
+from lepton.kernels import isa_info
 from lepton.models import catalogue
+from lepton.telemetry.machine import inspect_machine
 
 DECODE_TOKENS = 64
 PREFILL_TOKENS = 512
@@ -126,7 +127,7 @@ def read_bandwidth() -> float:
     """Bytes per second one numpy reduction per processor reads from memory, the best of five."""
     from concurrent.futures import ThreadPoolExecutor
 
-    threads = usable_cpus()
+    threads = inspect_machine().threads
     arrays = [np.ones(1 << 26, np.float32) for _ in range(threads)]
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
@@ -186,7 +187,8 @@ def show(samples: dict[str, dict[str, list[float]]], path: Path, bandwidth: floa
     decode = statistics.median(samples[WORKLOADS[0].name]["lepton"])
     roofline = bandwidth / path.stat().st_size
     console.print(
-        f"{isa_info().selected}, {usable_cpus()} threads, memory {bandwidth / 1e9:.1f} GB/s: "
+        f"{isa_info().selected}, {inspect_machine().threads} threads, "
+        f"memory {bandwidth / 1e9:.1f} GB/s: "
         f"decode reaches {decode / roofline:.0%} of {roofline:.0f} tokens/s"
     )
 

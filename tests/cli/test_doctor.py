@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import Result
 
 from lepton.cli import doctor
 from lepton.models import catalogue
+from lepton.telemetry.machine import inspect_machine
 
 Run = Callable[..., Result]
 
@@ -42,7 +44,8 @@ def test_doctor_survives_a_wrong_instruction_set(
 
 
 def test_a_small_machine_fits_less(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "available_memory", lambda: 400_000_000)
+    small = replace(inspect_machine(), memory_available=400_000_000)
+    monkeypatch.setattr(doctor, "inspect_machine", lambda: small)
     models = {item["name"]: item for item in json.loads(run("doctor", "--json").stdout)["models"]}
     assert 0 < models["smollm2-135m-instruct"]["largest_context"] < 8192
     assert models["qwen3-1.7b"]["largest_context"] == 0

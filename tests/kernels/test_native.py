@@ -167,12 +167,32 @@ def test_extreme_codes_do_not_saturate(type_: TensorType, isa: str) -> None:
     np.testing.assert_array_equal(_native.multiply(matrix, inputs, isa=isa), inputs @ dense.T)
 
 
-def test_zero_and_tiny_inputs() -> None:
-    matrix, dense = random_matrix(TensorType.Q4_K, 16, 256)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("type_", [TensorType.Q4_1, TensorType.Q8_0, TensorType.Q6_K])
+def test_zero_and_tiny_inputs(type_: TensorType, isa: str) -> None:
+    matrix, dense = random_matrix(type_, 16, 256)
     zeros = np.zeros((1, 256), np.float32)
-    np.testing.assert_array_equal(_native.multiply(matrix, zeros), zeros @ dense.T)
+    assert not _native.multiply(matrix, zeros, isa=isa).any()
     tiny = np.full((1, 256), 1e-30, np.float32)
-    np.testing.assert_allclose(_native.multiply(matrix, tiny), tiny @ dense.T, rtol=1e-3)
+    expected = tiny.astype(np.float64) @ dense.T
+    np.testing.assert_allclose(_native.multiply(matrix, tiny, isa=isa), expected, rtol=1e-3)
+    below = np.full((1, 256), 2e-37, np.float32)
+    assert not _native.multiply(matrix, below, isa=isa).any()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("type_", [TensorType.Q4_1, TensorType.Q8_0, TensorType.F32])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_shows_in_its_row_alone(type_: TensorType, isa: str, bad: float) -> None:
+    matrix, _ = random_matrix(type_, 16, 128)
+    inputs = np.random.default_rng(4).standard_normal((3, 128)).astype(np.float32)
+    clean = _native.multiply(matrix, inputs, isa=isa)
+    for place in (0, 15, 16, 31, 77):
+        spoilt = inputs.copy()
+        spoilt[1, place] = bad
+        result = _native.multiply(matrix, spoilt, isa=isa)
+        assert not np.isfinite(result[1]).any()
+        np.testing.assert_array_equal(result[[0, 2]], clean[[0, 2]])
 
 
 def test_matrices_check_their_source() -> None:
@@ -182,6 +202,8 @@ def test_matrices_check_their_source() -> None:
         _native.Matrix(int(TensorType.Q4_K), 16, 64, np.zeros(64, np.uint8), POOL)
     with pytest.raises(ValueError, match="unknown tensor type"):
         _native.Matrix(9, 16, 64, np.zeros(64, np.uint8), POOL)
+    with pytest.raises(ValueError, match="too large"):
+        _native.Matrix(0, 2**31, 2**31, np.zeros(0, np.uint8), POOL)
     with pytest.raises(ValueError, match="between 1 and"):
         _native.Matrix(0, 0, 64, np.zeros(0, np.uint8), POOL)
 

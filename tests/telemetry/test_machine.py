@@ -82,3 +82,71 @@ def test_nonsense_is_no_limit(tmp_path: Path) -> None:
     machine = inspect_machine(root)
     assert machine.cgroup_processors is None
     assert machine.cgroup_memory_limit is None
+
+
+MEMINFO = {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n"}
+
+
+def test_memory_of_this_machine() -> None:
+    assert 2**20 < inspect_machine().available_memory < 2**50
+
+
+def test_memory_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
+    root = _write(
+        tmp_path,
+        {
+            **MEMINFO,
+            "proc/self/cgroup": "0::/user\n",
+            "sys/fs/cgroup/user/memory.max": "max\n",
+            "sys/fs/cgroup/user/memory.current": "1024\n",
+        },
+    )
+    assert inspect_machine(root).available_memory == 8000 * 1024
+
+
+def test_memory_left_by_version_2_hold_in_every_group_above(tmp_path: Path) -> None:
+    root = _write(
+        tmp_path,
+        {
+            **MEMINFO,
+            "proc/self/cgroup": "0::/pod/container\n",
+            "sys/fs/cgroup/pod/memory.max": "1000000\n",
+            "sys/fs/cgroup/pod/memory.current": "600000\n",
+            "sys/fs/cgroup/pod/memory.stat": "anon 5\ninactive_file 100000\n",
+            "sys/fs/cgroup/pod/container/memory.max": "max\n",
+            "sys/fs/cgroup/pod/container/memory.current": "600000\n",
+        },
+    )
+    assert inspect_machine(root).available_memory == 500_000
+
+
+def test_memory_left_by_version_1(tmp_path: Path) -> None:
+    root = _write(
+        tmp_path,
+        {
+            **MEMINFO,
+            "proc/self/cgroup": "5:cpu,cpuacct:/job\n4:memory:/job\n",
+            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "2000000\n",
+            "sys/fs/cgroup/memory/job/memory.usage_in_bytes": "500000\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": "500000\n",
+        },
+    )
+    assert inspect_machine(root).available_memory == 1_500_000
+
+
+def test_a_namespaced_group_is_the_mount_itself(tmp_path: Path) -> None:
+    root = _write(
+        tmp_path,
+        {
+            **MEMINFO,
+            "proc/self/cgroup": "0::/../../elsewhere\n",
+            "sys/fs/cgroup/memory.max": "3000000\n",
+            "sys/fs/cgroup/memory.current": "1000000\n",
+        },
+    )
+    assert inspect_machine(root).available_memory == 2_000_000
+
+
+def test_memory_where_nothing_can_be_read(tmp_path: Path) -> None:
+    assert inspect_machine(tmp_path).available_memory == 2**30

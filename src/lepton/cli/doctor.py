@@ -15,7 +15,6 @@ from lepton import __version__, config
 from lepton.cli import options
 from lepton.cli.console import output, size
 from lepton.cli.language import say
-from lepton.engine.memory import available_memory
 from lepton.errors import ConfigurationError
 from lepton.kernels import IsaInfo, isa_info
 from lepton.models import catalogue
@@ -36,7 +35,7 @@ class Fit:
 def doctor(as_json: options.Json = False) -> None:
     """Show what this machine offers, which models are here and which would fit."""
     machine = inspect_machine()
-    usable = available_memory()
+    usable = machine.available_memory
     native, problem = _native()
     fits = _fits(usable)
     if as_json:

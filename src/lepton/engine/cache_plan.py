@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from lepton.engine.block_pool import blocks_for
 from lepton.engine.config import EngineConfig
-from lepton.engine.memory import available_memory
 from lepton.errors import ConfigurationError
 from lepton.models import executors
 from lepton.models.executors import BLOCK_SIZE, CACHE_TYPES, Executor
+from lepton.telemetry.machine import inspect_machine
 
 if TYPE_CHECKING:
     from lepton.models.loader import Model
@@ -63,7 +63,7 @@ def plan_cache(
         )
     allowed = config.cache_memory
     if allowed is None:
-        allowed = (available_memory() if available is None else available) // 4
+        allowed = (inspect_machine().available_memory if available is None else available) // 4
     num_blocks = min(config.max_sequences * blocks_for(context), allowed // block_bytes)
     if num_blocks >= blocks_for(context):
         return CachePlan(num_blocks, context)

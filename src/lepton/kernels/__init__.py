@@ -29,10 +29,3 @@ def isa_info() -> IsaInfo:
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     return IsaInfo(tuple(_native.supported_isas()), selected)
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use: the smaller of its affinity mask and cgroup quota, at least 1."""
-    from lepton.kernels import _native
-
-    return int(_native.usable_cpus())

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 _UNLIMITED = 1 << 60
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Machine:
     memory_total: int
     memory_available: int
     cgroup_memory_limit: int | None
+    cgroup_memory_available: int | None
+    """What the tightest control group leaves, counting file pages that it can drop."""
+
+    @property
+    def available_memory(self) -> int:
+        """Bytes free for new allocations: a gibibyte where nothing could be read."""
+        if self.cgroup_memory_available is None:
+            return self.memory_available or 1 << 30
+        return min(self.memory_available or _UNLIMITED, self.cgroup_memory_available)
 
     @property
     def threads(self) -> int:
@@ -49,14 +60,11 @@ def inspect_machine(root: Path = Path("/")) -> Machine:
         system=f"{platform.system()} {platform.release()}",
         logical_processors=logical,
         affinity_processors=len(os.sched_getaffinity(0)),
-        cgroup_processors=min(
-            (group.processors for group in groups if group.processors is not None), default=None
-        ),
         memory_total=memory.get("MemTotal", 0),
         memory_available=memory.get("MemAvailable", 0),
-        cgroup_memory_limit=min(
-            (group.memory_limit for group in groups if group.memory_limit is not None), default=None
-        ),
+        cgroup_processors=_least(group.processors for group in groups),
+        cgroup_memory_limit=_least(group.memory_limit for group in groups),
+        cgroup_memory_available=_least(group.memory_available for group in groups),
     )
 
 
@@ -64,6 +72,7 @@ def inspect_machine(root: Path = Path("/")) -> Machine:
 class _Group:
     processors: float | None
     memory_limit: int | None
+    memory_available: int | None
 
 
 def _groups(root: Path) -> Iterator[_Group]:
@@ -88,18 +97,31 @@ def _upwards(mount: Path, path: str) -> Iterator[Path]:
 
 def _version_2(folder: Path) -> _Group:
     quota, period = [*_read(folder / "cpu.max").split(), "", ""][:2]
-    return _Group(
-        processors=_ratio(quota, period),
-        memory_limit=_bytes(_read(folder / "memory.max")),
-    )
+    limit = _bytes(_read(folder / "memory.max"))
+    used = _bytes(_read(folder / "memory.current"))
+    return _Group(_ratio(quota, period), limit, _left(limit, used, folder, "inactive_file"))
 
 
 def _version_1(folder: Path) -> _Group:
     quota = _read(folder / "cpu.cfs_quota_us")
+    limit = _bytes(_read(folder / "memory.limit_in_bytes"))
+    used = _bytes(_read(folder / "memory.usage_in_bytes"))
     return _Group(
-        processors=_ratio(quota, _read(folder / "cpu.cfs_period_us")),
-        memory_limit=_bytes(_read(folder / "memory.limit_in_bytes")),
+        _ratio(quota, _read(folder / "cpu.cfs_period_us")),
+        limit,
+        _left(limit, used, folder, "total_inactive_file"),
     )
+
+
+def _left(limit: int | None, used: int | None, folder: Path, reclaimable: str) -> int | None:
+    if limit is None or used is None:
+        return None
+    match = re.search(rf"^{reclaimable} (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
+    return max(0, limit - used + (int(match.group(1)) if match else 0))
+
+
+def _least(values: Iterable[Number | None]) -> Number | None:
+    return min((value for value in values if value is not None), default=None)
 
 
 def _ratio(quota: str, period: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,11 @@ def test_what_an_earlier_request_left_in_a_block_is_never_read(network, batch) -
         ({"logit_rows": [-1]}, "logit row"),
         ({"positions": [0, 1]}, "agree in size"),
         ({"block_tables": [[5], [6]]}, "agree in size"),
+        (
+            {"row_starts": [0, 1, 3], "positions": [0, 0, 1], "block_tables": [[5], [5]]},
+            "elsewhere",
+        ),
+        ({"positions": [15, 16, 17], "block_tables": [[5, 5]]}, "elsewhere"),
     ],
 )
 def test_inconsistent_batches_are_refused(executor, batch, change, message) -> None:
@@ -108,6 +114,12 @@ def test_inconsistent_batches_are_refused(executor, batch, change, message) -> N
 def test_no_logits_wanted(executor, batch) -> None:
     empty = replace(batch, logit_rows=np.array([], np.int32))
     assert executor.forward(empty).shape == (0, executor.vocab_size)
+
+
+def test_ids_are_never_converted(executor, batch) -> None:
+    for wrong in (np.array([5.9, 6.2, 7.0]), np.array([2**32 + 5, 6, 7], np.int64)):
+        with pytest.raises(TypeError):
+            executor.forward(replace(batch, token_ids=wrong))
 
 
 def test_impossible_settings_name_the_way_out(network) -> None:
@@ -125,3 +137,30 @@ def test_a_closed_executor_says_so(network, batch) -> None:
     executor.close()
     with pytest.raises(ValueError, match="closed"):
         executor.forward(batch)
+
+
+def test_one_caller_at_a_time(network) -> None:
+    """A second thread gets an error, whatever the first one's luck: never a crash."""
+    executor = NativeExecutor(network, num_blocks=64, threads=1)
+    rows = np.arange(400, dtype=np.int32)
+    table = np.arange(25, dtype=np.int32)[None]
+    step = Batch(rows + 9, rows, np.array([0, 400], np.int32), table, rows[-1:])
+    expected = executor.forward(step)
+    outcomes: list[object] = []
+
+    def run() -> None:
+        try:
+            outcomes.append(executor.forward(step))
+        except RuntimeError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert any(isinstance(outcome, str) and "another thread" in outcome for outcome in outcomes)
+    for outcome in outcomes:
+        if not isinstance(outcome, str):
+            np.testing.assert_array_equal(outcome, expected)
+    np.testing.assert_array_equal(executor.forward(step), expected)

@@ -91,10 +91,9 @@ NB_MODULE(_native, m) {
   m.def(
       "selected_isa", [](const std::string& name) { return kernel_table(name).name; },
       "name"_a = "", "The instruction set used for `name` ('' for LEPTON_ISA or the best).");
-  m.def("usable_cpus", &usable_cpus, "CPUs allowed by affinity and control group, at least 1.");
 
   nb::class_<ThreadPool>(m, "ThreadPool", "A persistent pool of worker threads.")
-      .def(nb::init<int>(), "threads"_a = 0)
+      .def(nb::init<int>(), "threads"_a)
       .def_prop_ro("threads", &ThreadPool::threads);
 
   nb::class_<Matrix>(m, "Matrix", "A weight matrix packed into panels of 16 outputs.")
@@ -155,8 +154,9 @@ NB_MODULE(_native, m) {
           },
           nb::kw_only(), "norm"_a, "gate"_a, "up"_a, "down"_a, "gelu"_a, "post_norm"_a.none())
       .def("set_head", &Program::set_head, "norm"_a, "output"_a)
-      .def("forward", &forward, "token_ids"_a, "positions"_a, "row_starts"_a, "block_tables"_a,
-           "logit_rows"_a, "Runs one ragged step; returns logits [wanted, vocabulary].")
+      .def("forward", &forward, "token_ids"_a.noconvert(), "positions"_a.noconvert(),
+           "row_starts"_a.noconvert(), "block_tables"_a.noconvert(), "logit_rows"_a.noconvert(),
+           "Runs one ragged step; returns logits [wanted, vocabulary].")
       .def_prop_ro("vocab_size", &Program::vocab_size)
       .def_prop_ro("num_blocks", &Program::num_blocks)
       .def_prop_ro("bytes_per_block", &Program::bytes_per_block)

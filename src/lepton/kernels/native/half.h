@@ -29,10 +29,12 @@ inline uint16_t float_to_bfloat16(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
+// As the hardware converts: exact, and a NaN becomes a quiet one.
 inline float half_to_float(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
   const uint32_t magnitude = half & 0x7fff;
-  if (magnitude >= 0x7c00) return bits_to_float(sign | 0x7f800000u | magnitude << 13);
+  if (magnitude > 0x7c00) return bits_to_float(sign | 0x7fc00000u | magnitude << 13);
+  if (magnitude == 0x7c00) return bits_to_float(sign | 0x7f800000u);
   if (magnitude >= 0x0400) return bits_to_float(sign | ((magnitude << 13) + (112u << 23)));
   return bits_to_float(sign | float_to_bits(static_cast<float>(magnitude) * 0x1p-24f));
 }

@@ -47,10 +47,10 @@ struct CacheView {
   size_t head_dim;
   size_t padded_dim;  // head_dim rounded up to 16
 
-  size_t key_offset(size_t block, size_t head) const {
+  [[gnu::always_inline]] size_t key_offset(size_t block, size_t head) const {
     return (block * num_kv_heads + head) * 16 * head_dim;
   }
-  size_t value_offset(size_t block, size_t head) const {
+  [[gnu::always_inline]] size_t value_offset(size_t block, size_t head) const {
     return (block * num_kv_heads + head) * 16 * padded_dim;
   }
 };

@@ -6,8 +6,6 @@
 // Each kernel performs the same operations in the same order on every instruction set (products are
 // fused explicitly, never by the compiler), so all of them give the same bits.
 
-#include <cmath>
-
 #include "kernels.h"
 
 namespace {
@@ -41,17 +39,19 @@ float sum_lanes(F v) {
   return lane[0];
 }
 
+// A NaN in any lane wins.
 float max_lanes(F v) {
   float lane[16];
   Simd::store(lane, v);
   float best = lane[0];
-  for (int i = 1; i < 16; ++i) best = best > lane[i] ? best : lane[i];
+  for (int i = 1; i < 16; ++i)
+    if (lane[i] > best || lane[i] != lane[i]) best = lane[i];
   return best;
 }
 
-// e^x to within two units in the last place; 0 below -87, clamped above 88.
+// e^x to within two units in the last place, for x clamped to [-87, 88]; a NaN stays one.
 LEPTON_INLINE F exponential(F x) {
-  const F clamped = Simd::min(Simd::max(x, Simd::set1(-87.0f)), Simd::set1(88.0f));
+  const F clamped = Simd::min(Simd::set1(88.0f), Simd::max(Simd::set1(-87.0f), x));
   const I n = Simd::round(Simd::mul(clamped, Simd::set1(1.44269504f)));
   const F nf = Simd::to_float(n);
   // ln 2 in two parts keeps the remainder exact.
@@ -80,7 +80,7 @@ void rms_norm(const float* x, const float* weight, float epsilon, size_t columns
   }
   float total = sum_lanes(squares);
   for (size_t j = i; j < columns; ++j) total += x[j] * x[j];
-  const float factor = 1.0f / std::sqrt(total / static_cast<float>(columns) + epsilon);
+  const float factor = 1.0f / __builtin_sqrtf(total / static_cast<float>(columns) + epsilon);
   const F factors = Simd::set1(factor);
   i = 0;
   for (; i + 16 <= columns; i += 16)
@@ -94,14 +94,20 @@ void quantize_row(const float* x, size_t row, const QuantizedRows& target) {
   for (size_t block = 0; block < columns / kBlockColumns; ++block) {
     const F a = Simd::load(x + block * 32);
     const F b = Simd::load(x + block * 32 + 16);
-    const float largest = max_lanes(Simd::max(Simd::abs(a), Simd::abs(b)));
-    const float scale = largest / 127.0f;
-    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    const float left = max_lanes(Simd::abs(a)), right = max_lanes(Simd::abs(b));
+    const float largest = left > right || left != left ? left : right;
+    // Below 2^-119 the scale would be subnormal and its inverse infinite: such a group is zero.
+    const bool zero_group = largest < 0x1p-119f;
+    const float scale = zero_group ? 0.0f : largest / 127.0f;
+    const float inverse = zero_group ? 0.0f : 127.0f / largest;
     target.scales[row * (columns / 32) + block] = scale;
     for (int half = 0; half < 2; ++half) {
       const size_t at = row * columns + block * 32 + static_cast<size_t>(half) * 16;
       const size_t sum_at = at / 16;
-      const F scaled = Simd::mul(half == 0 ? a : b, Simd::set1(inverse));
+      // The limits matter for NaN alone, which the scale carries on.
+      const F scaled = Simd::min(
+          Simd::max(Simd::mul(half == 0 ? a : b, Simd::set1(inverse)), Simd::set1(-127.0f)),
+          Simd::set1(127.0f));
       const I first = Simd::round(scaled);
       Simd::store_int8(target.values[0] + at, first);
       const int32_t first_sum = Simd::sum(first);
@@ -113,7 +119,7 @@ void quantize_row(const float* x, size_t row, const QuantizedRows& target) {
         Simd::store_int8(target.values[1] + at, second);
         const int32_t second_sum = Simd::sum(second);
         target.integer_sums[1][sum_at] = second_sum;
-        sum = std::fma(static_cast<float>(second_sum), 1.0f / 254.0f, sum);
+        sum = __builtin_fmaf(static_cast<float>(second_sum), 1.0f / 254.0f, sum);
       }
       target.sums[sum_at] = scale * sum;
     }
@@ -397,8 +403,8 @@ void attend(const AttendItem& item) {
   }
   for (size_t g = 0; g < item.group; ++g) {
     float* scores = item.scratch + g * span;
-    for (size_t t = 0; t < skip; ++t) scores[t] = -INFINITY;
-    for (size_t t = valid_end; t < span; ++t) scores[t] = -INFINITY;
+    for (size_t t = 0; t < skip; ++t) scores[t] = -__builtin_inff();
+    for (size_t t = valid_end; t < span; ++t) scores[t] = -__builtin_inff();
     F largest = Simd::load(scores);
     for (size_t t = 16; t < span; t += 16) largest = Simd::max(largest, Simd::load(scores + t));
     const F offset = Simd::set1(max_lanes(largest));

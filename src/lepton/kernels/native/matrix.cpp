@@ -164,6 +164,8 @@ AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
 void AlignedBuffer::Unmap::operator()(uint8_t*) const { munmap(base, length); }
 
 size_t Matrix::source_bytes(TensorType type, size_t rows, size_t columns) {
+  if (columns != 0 && rows > (size_t{1} << 48) / columns)
+    throw std::invalid_argument("the matrix is too large");
   switch (type) {
     case TensorType::kF32:
     case TensorType::kF16:

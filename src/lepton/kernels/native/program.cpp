@@ -43,10 +43,11 @@ class QuantizedBuffer {
     view_.columns = padded;
     const size_t values = rows * padded;
     if (values * static_cast<size_t>(planes) > values_.size()) {
-      values_ = AlignedBuffer(values * static_cast<size_t>(planes));
       scales_ = AlignedBuffer(values / 32 * sizeof(float));
       integer_sums_ = AlignedBuffer(values / 16 * static_cast<size_t>(planes) * sizeof(int32_t));
       sums_ = AlignedBuffer(values / 16 * sizeof(float));
+      // Last: its size says how many rows the others hold, also after one could not be had.
+      values_ = AlignedBuffer(values * static_cast<size_t>(planes));
     }
     for (int p = 0; p < planes; ++p) {
       view_.values[p] = values_.as<int8_t>() + static_cast<size_t>(p) * values;
@@ -114,6 +115,7 @@ struct Program::Buffers {
   QuantizedBuffer quantized;
   std::vector<Rows> cosines, sines;  // per rope [rows, head_dim / 2]
   std::vector<size_t> sequence_of_row;
+  std::vector<uint8_t> block_used;
   std::vector<std::vector<float>> scratch;  // per worker
 
   // Runs several products of the same input in one parallel loop.
@@ -283,12 +285,37 @@ void Program::validate(const BatchView& b) const {
       check(block >= 0 && static_cast<size_t>(block) < num_blocks_, "block index out of range");
     }
   }
+  check_owners(b);
   for (size_t i = 0; i < b.num_logits; ++i)
     check(b.logit_rows[i] >= 0 && static_cast<size_t>(b.logit_rows[i]) < b.rows,
           "logit row out of range");
 }
 
+// A block that this step writes to appears once in all tables together.
+void Program::check_owners(const BatchView& b) const {
+  std::vector<uint8_t>& used = buffers_->block_used;  // all zero between calls
+  used.resize(num_blocks_);
+  bool owned = true;
+  const auto visit = [&](auto&& act) {
+    for (size_t s = 0; s < b.sequences; ++s) {
+      const int32_t* table = b.block_tables + s * b.table_width;
+      const size_t first = static_cast<size_t>(b.positions[b.row_starts[s]]) / kCacheBlockTokens;
+      const size_t last =
+          static_cast<size_t>(b.positions[b.row_starts[s + 1] - 1]) / kCacheBlockTokens;
+      for (size_t i = 0; i <= last; ++i) act(used[static_cast<size_t>(table[i])], i >= first);
+    }
+  };
+  visit([](uint8_t& users, bool) { users = static_cast<uint8_t>(users == 0 ? 1 : 2); });
+  visit([&](const uint8_t& users, bool written) { owned &= !written || users == 1; });
+  visit([](uint8_t& users, bool) { users = 0; });
+  check(owned, "a block is written to and used elsewhere in the same step");
+}
+
 void Program::forward(const BatchView& batch, float* logits) {
+  if (busy_.test_and_set(std::memory_order_acquire))
+    throw std::logic_error("another thread is running this program");
+  const std::unique_ptr<std::atomic_flag, void (*)(std::atomic_flag*)> idle(
+      &busy_, [](std::atomic_flag* f) { f->clear(std::memory_order_release); });
   validate(batch);
   if (batch.rows == 0) return;
   embed(batch);

@@ -1,6 +1,7 @@
-// A model's stages, compiled to a list of fused steps, and its paged KV cache.
+// A model's stages as the core runs them, and its paged KV cache.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -67,7 +68,8 @@ struct BatchView {
 std::vector<float> multiply_rows(const Matrix& matrix, const float* inputs, size_t rows, int planes,
                                  const KernelTable& kernels);
 
-// Stages are added once, in order, then forward() runs them any number of times. Not thread-safe.
+// Stages are added once, in order, then forward() runs them any number of times. One caller at
+// a time: a second one gets std::logic_error.
 class Program {
  public:
   // `planes` of int8 activations (1 or 2); `isa` empty for the machine's best.
@@ -97,6 +99,7 @@ class Program {
                                           const KernelTable&);
 
   void validate(const BatchView& batch) const;
+  void check_owners(const BatchView& batch) const;
   void embed(const BatchView& batch);
   void turn_ropes(const BatchView& batch);
   void run_attention(const Layer& layer, const BatchView& batch);
@@ -119,6 +122,7 @@ class Program {
   NormWeights head_norm_;
   LinearWeights head_;
   std::unique_ptr<Buffers> buffers_;
+  std::atomic_flag busy_;
 };
 
 }  // namespace lepton

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "half.h"
+
 namespace {
 
 struct Simd {
@@ -107,24 +109,7 @@ struct Simd {
   }
 
   static F load_f16(const uint16_t* p) {
-    return map([&](int i) {
-      const uint32_t half = p[i];
-      const uint32_t magnitude = half & 0x7fff;
-      uint32_t bits;
-      if (magnitude >= 0x7c00) {
-        bits = 0x7f800000u | (magnitude << 13);
-        if (magnitude > 0x7c00) bits |= 0x00400000u;
-      } else if (magnitude >= 0x0400) {
-        bits = (magnitude << 13) + (112u << 23);
-      } else {
-        const float subnormal = static_cast<float>(magnitude) * 0x1p-24f;
-        std::memcpy(&bits, &subnormal, sizeof bits);
-      }
-      bits |= (half & 0x8000) << 16;
-      float value;
-      std::memcpy(&value, &bits, sizeof value);
-      return value;
-    });
+    return map([&](int i) { return lepton::half_to_float(p[i]); });
   }
   static F load_u8(const uint8_t* p) {
     return map([&](int i) { return static_cast<float>(p[i]); });

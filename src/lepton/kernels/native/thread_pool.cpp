@@ -1,16 +1,12 @@
 #include "thread_pool.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
 #include <mutex>
 #include <set>
-#include <sstream>
 #include <stdexcept>
-#include <string>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -40,22 +36,6 @@ class DenormalsAsZero {
 #endif
 };
 
-// The quota of the control group in whole CPUs, or a large number where there is none.
-int cgroup_cpus() {
-  constexpr int kNone = 1 << 20;
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (v2 >> quota >> period && quota != "max" && period > 0)
-    return std::max(1, static_cast<int>(std::stod(quota) / period));
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double allowed = 0;
-  if (v1_quota >> allowed && v1_period >> period && allowed > 0 && period > 0)
-    return std::max(1, static_cast<int>(allowed / period));
-  return kNone;
-}
-
 std::mutex& registry_mutex() {
   static std::mutex mutex;
   return mutex;
@@ -81,38 +61,37 @@ void register_pool(ThreadPool* pool) {
 
 }  // namespace
 
-int usable_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  int affinity = static_cast<int>(std::thread::hardware_concurrency());
-  if (sched_getaffinity(0, sizeof set, &set) == 0) affinity = CPU_COUNT(&set);
-  return std::max(1, std::min(affinity, cgroup_cpus()));
-}
-
 // State shared with the workers. A loop is open while `state` carries the open bit; a worker joins
 // it by raising the count below that bit, which fails once the loop is closed, so that the caller
 // never waits for a worker that has not woken up. A worker touches the loop's fields only while
 // counted.
 struct ThreadPool::Workers {
-  static constexpr uint64_t kOpen = uint64_t{1} << 31;
-  static constexpr uint64_t kJoined = kOpen - 1;
+  static constexpr uint32_t kOpen = uint32_t{1} << 31;
+  static constexpr uint32_t kJoined = kOpen - 1;
 
-  alignas(64) std::atomic<uint32_t> generation{0};
-  alignas(64) std::atomic<uint64_t> state{0};
-  alignas(64) std::atomic<size_t> next{0};
   size_t count = 0;
   size_t chunk = 1;
   const void* body = nullptr;
   Invoke invoke = nullptr;
+  alignas(64) std::atomic<uint32_t> generation{0};
+  alignas(64) std::atomic<uint32_t> state{0};
+  alignas(64) std::atomic<size_t> next{0};
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
 
   explicit Workers(int extra) {
     threads.reserve(static_cast<size_t>(extra));
-    for (int i = 0; i < extra; ++i) threads.emplace_back([this, i] { work(i + 1); });
+    try {
+      for (int i = 0; i < extra; ++i) threads.emplace_back([this, i] { work(i + 1); });
+    } catch (...) {
+      join_all();
+      throw;
+    }
   }
 
-  ~Workers() {
+  ~Workers() { join_all(); }
+
+  void join_all() {
     stop = true;
     generation.fetch_add(1);
     generation.notify_all();
@@ -128,7 +107,7 @@ struct ThreadPool::Workers {
   }
 
   bool join_loop() {
-    uint64_t seen = state.load(std::memory_order_acquire);
+    uint32_t seen = state.load(std::memory_order_acquire);
     while (seen & kOpen)
       if (state.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
     return false;
@@ -158,11 +137,8 @@ struct ThreadPool::Workers {
     state.store(kOpen, std::memory_order_release);
     generation.fetch_add(1, std::memory_order_release);
     generation.notify_all();
-    {
-      const DenormalsAsZero mode;
-      take_chunks(0);
-    }
-    uint64_t left = state.fetch_and(~kOpen, std::memory_order_acq_rel) & kJoined;
+    take_chunks(0);
+    uint32_t left = state.fetch_and(~kOpen, std::memory_order_acq_rel) & kJoined;
     for (int i = 0; i < kSpins && left != 0; ++i) {
       pause_briefly();
       left = state.load(std::memory_order_acquire);
@@ -172,9 +148,9 @@ struct ThreadPool::Workers {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : threads_(threads == 0 ? usable_cpus() : threads) {
-  if (threads < 0 || threads > 1024)
-    throw std::invalid_argument("threads must be between 0 (all usable CPUs) and 1024");
+ThreadPool::ThreadPool(int threads) : threads_(threads) {
+  if (threads < 1 || threads > 1024)
+    throw std::invalid_argument("threads must be between 1 and 1024");
   register_pool(this);
 }
 
@@ -189,6 +165,11 @@ void ThreadPool::forget_workers() {
 }
 
 void ThreadPool::run(size_t count, size_t chunk, const void* body, Invoke invoke) {
+  const DenormalsAsZero mode;
+  if (threads_ == 1 || count <= chunk) {
+    invoke(body, 0, count, 0);
+    return;
+  }
   if (!workers_) workers_ = std::make_unique<Workers>(threads_ - 1);
   workers_->run(count, chunk, body, invoke);
 }

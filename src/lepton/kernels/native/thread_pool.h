@@ -11,16 +11,12 @@
 
 namespace lepton {
 
-// Threads this process may really use: the smaller of its affinity mask and its cgroup's CPU quota
-// (rounded down), at least one.
-int usable_cpus();
-
 // The calling thread takes part in the work. Workers start with the first loop, take chunks from a
 // shared counter (so that a descheduled core does not hold up the rest), spin briefly between loops
 // and then sleep. Not reentrant: one loop at a time. After fork() the child starts workers anew.
 class ThreadPool {
  public:
-  // 0 threads: usable_cpus(). Throws std::invalid_argument outside 0 … 1024.
+  // Throws std::invalid_argument outside 1 … 1024.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -33,11 +29,7 @@ class ThreadPool {
   template <class Body>
   void parallel_for(size_t count, size_t chunk, const Body& body) {
     if (count == 0) return;
-    if (threads_ == 1 || count <= chunk) {
-      body(size_t{0}, count, 0);
-      return;
-    }
-    run(count, chunk, &body, [](const void* b, size_t begin, size_t end, int worker) {
+    run(count, chunk, &body, [](const void* b, size_t begin, size_t end, int worker) noexcept {
       (*static_cast<const Body*>(b))(begin, end, worker);
     });
   }
@@ -46,7 +38,7 @@ class ThreadPool {
   void forget_workers();
 
  private:
-  using Invoke = void (*)(const void*, size_t, size_t, int);
+  using Invoke = void (*)(const void*, size_t, size_t, int) noexcept;
   struct Workers;
 
   void run(size_t count, size_t chunk, const void* body, Invoke invoke);

@@ -46,6 +46,10 @@ def build_executor(
 
 
 def cache_bytes_per_block(config: ModelConfig, cache_type: CacheType) -> int:
-    """Bytes that the keys and values of BLOCK_SIZE tokens take over all layers."""
-    elements = 2 * config.num_layers * config.num_kv_heads * config.head_dim * BLOCK_SIZE
+    """Bytes that the keys and values of BLOCK_SIZE tokens take over all layers.
+
+    The native executor (bfloat16) keeps the values of a head in whole vectors of 16.
+    """
+    value_dim = -(-config.head_dim // 16) * 16 if cache_type == "bfloat16" else config.head_dim
+    elements = config.num_layers * config.num_kv_heads * (config.head_dim + value_dim) * BLOCK_SIZE
     return elements * _ELEMENT_BYTES[cache_type]

@@ -25,7 +25,8 @@ class Batch:
     hold consecutive positions, and when the step ends its cache holds every position up to the last
     one. Position p of a sequence lives in block ``block_tables[s, p // BLOCK_SIZE]`` at slot
     ``p % BLOCK_SIZE``; unused table entries are -1. A block may appear in the tables of several
-    sequences as long as no row of this step writes to it.
+    sequences as long as no row of this step writes to it. The arrays must not change while a step
+    runs.
     """
 
     token_ids: Int32Array

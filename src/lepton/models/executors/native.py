@@ -10,12 +10,14 @@ from lepton.errors import ConfigurationError
 from lepton.kernels import _native
 from lepton.models.executors.base import Batch, Float32Array
 from lepton.models.stages import Attention, Embed, GatedMlp, Head, Linear, RmsNorm, Rope
+from lepton.telemetry.machine import inspect_machine
 
 if TYPE_CHECKING:
     from lepton.models.loader import Network
     from lepton.models.weights import Checkpoint
 
 Precision = Literal["exact", "fast"]
+_MAX_THREADS = 1024
 
 
 class NativeExecutor:
@@ -37,24 +39,31 @@ class NativeExecutor:
     ) -> None:
         """Pack the weights and reserve the cache.
 
-        ``threads`` 0 means every CPU this process may use. ``isa`` forces an instruction set
-        (otherwise LEPTON_ISA, otherwise the machine's best). Raises ConfigurationError when the
-        machine cannot run it or a number is out of range.
+        ``threads`` 0 means as many as affinity and control groups allow. ``isa`` forces an
+        instruction set (otherwise LEPTON_ISA, otherwise the machine's best). Raises
+        ConfigurationError when the machine cannot run it or a number is out of range.
         """
-        try:
-            pool = _native.ThreadPool(threads)
-            program = _native.Program(
-                pool,
-                network.config.hidden_size,
-                num_blocks,
-                2 if precision == "exact" else 1,
-                isa,
+        if precision not in ("exact", "fast"):
+            raise ConfigurationError(f"precision must be 'exact' or 'fast', not {precision!r}")
+        if num_blocks < 1 or not 0 <= threads <= _MAX_THREADS:
+            raise ConfigurationError(
+                f"num_blocks ({num_blocks}) must be at least 1 and threads ({threads}) from 0 to "
+                f"{_MAX_THREADS}"
             )
+        planes = 2 if precision == "exact" else 1
+        self.threads = threads or inspect_machine().threads
+        try:
+            pool = _native.ThreadPool(self.threads)
+            program = _native.Program(pool, network.config.hidden_size, num_blocks, planes, isa)
+            _Builder(program, pool, network.checkpoint).add_stages(network.stages)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
-        self.threads = pool.threads
+        except MemoryError:
+            raise ConfigurationError(
+                f"{network.path}: weights and a cache of {num_blocks} blocks do not fit in memory; "
+                "choose a smaller model or less cache memory"
+            ) from None
         self._program: _native.Program | None = program
-        _Builder(program, pool, network.checkpoint).add_stages(network.stages)
 
     @property
     def vocab_size(self) -> int:
