@@ -59,8 +59,10 @@ format: develop ## Format Python and C++
 	$(BIN)/ruff format .
 	$(if $(NATIVE),$(BIN)/clang-format -i $(NATIVE))
 
-bench: develop ## Measure speed: prints tables
-	$(BIN)/python -m bench
+bench: develop ## Measure speed beside peers: prints tables
+	$(INSTALL) 'accelerate>=1.0'
+	$(BIN)/lepton models pull $(MODEL)
+	$(BIN)/python -m bench --model $(MODEL)
 
 fuzz: develop ## Feed damaged model files to the readers: FUZZ_SECONDS
 	$(INSTALL) 'atheris>=2.3'
@@ -73,7 +75,7 @@ wheel: $(TOOLS) ## Build one wheel with every instruction set into dist/
 
 lock: $(TOOLS) ## Resolve the newest versions into constraints.txt
 	$(PIP) install --quiet --dry-run --ignore-installed --no-build-isolation --report build/lock.json \
-	  '.[serve,test,check,fuzz]' $(BUILD_TOOLS) build pip
+	  '.[serve,test,check,bench,fuzz]' $(BUILD_TOOLS) build pip
 	$(BIN)/python scripts/lock.py < build/lock.json > constraints.txt
 
 clean: ## Remove what was built, but not .venv nor downloaded models
