@@ -50,12 +50,12 @@ Floats unpack(const Matrix& matrix) {
 }
 
 // inputs · weightsᵀ as a step computes it: float inputs [rows, columns] to outputs [rows, outputs].
-Floats multiply(const Matrix& matrix, FloatRows inputs, int planes, const std::string& isa) {
+Floats multiply_arrays(const Matrix& matrix, FloatRows inputs, int planes, const std::string& isa) {
   if (inputs.shape(1) != matrix.columns())
     throw std::invalid_argument("the inputs do not have as many columns as the matrix");
   if (planes != 1 && planes != 2) throw std::invalid_argument("planes must be 1 or 2");
   const std::vector<float> outputs =
-      multiply_rows(matrix, inputs.data(), inputs.shape(0), planes, kernel_table(isa));
+      multiply_alone(matrix, inputs.data(), inputs.shape(0), planes, kernel_table(isa));
   Floats out = new_floats(inputs.shape(0), matrix.rows());
   std::copy(outputs.begin(), outputs.end(), out.data());
   return out;
@@ -103,7 +103,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("columns", &Matrix::columns)
       .def_prop_ro("nbytes", &Matrix::bytes);
 
-  m.def("multiply", &multiply, "matrix"_a, "inputs"_a, "planes"_a = 2, "isa"_a = "",
+  m.def("multiply", &multiply_arrays, "matrix"_a, "inputs"_a, "planes"_a = 2, "isa"_a = "",
         "inputs [rows, columns] times the transposed matrix: float32 [rows, outputs].");
 
   nb::class_<NormWeights>(m, "Norm").def(nb::init<std::vector<float>, float>(), "weight"_a,

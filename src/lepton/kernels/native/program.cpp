@@ -13,63 +13,6 @@ namespace lepton {
 
 namespace {
 
-constexpr size_t kPrefillRows = 64;  // rows that go through a panel together
-
-size_t round_up(size_t value, size_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-// Rows of floats in memory that grows on demand; the stride is a multiple of 64.
-class Rows {
- public:
-  void reserve(size_t rows, size_t columns) {
-    stride_ = round_up(columns, 64);
-    if (rows * stride_ * sizeof(float) > buffer_.size())
-      buffer_ = AlignedBuffer(rows * stride_ * sizeof(float));
-  }
-  float* row(size_t index) const { return buffer_.as<float>() + index * stride_; }
-  size_t stride() const { return stride_; }
-
- private:
-  AlignedBuffer buffer_;
-  size_t stride_ = 0;
-};
-
-class QuantizedBuffer {
- public:
-  void reserve(size_t rows, size_t columns, int planes) {
-    const size_t padded = round_up(columns, kBlockColumns);
-    view_.planes = planes;
-    view_.columns = padded;
-    const size_t values = rows * padded;
-    if (values * static_cast<size_t>(planes) > values_.size()) {
-      scales_ = AlignedBuffer(values / 32 * sizeof(float));
-      integer_sums_ = AlignedBuffer(values / 16 * static_cast<size_t>(planes) * sizeof(int32_t));
-      sums_ = AlignedBuffer(values / 16 * sizeof(float));
-      // Last: its size says how many rows the others hold, also after one could not be had.
-      values_ = AlignedBuffer(values * static_cast<size_t>(planes));
-    }
-    for (int p = 0; p < planes; ++p) {
-      view_.values[p] = values_.as<int8_t>() + static_cast<size_t>(p) * values;
-      view_.integer_sums[p] = integer_sums_.as<int32_t>() + static_cast<size_t>(p) * values / 16;
-    }
-    view_.scales = scales_.as<float>();
-    view_.sums = sums_.as<float>();
-  }
-  const QuantizedRows& view() const { return view_; }
-
- private:
-  QuantizedRows view_{};
-  AlignedBuffer values_, scales_, integer_sums_, sums_;
-};
-
-// A matrix and where its outputs go; several share one parallel loop.
-struct Destination {
-  const LinearWeights* weights;
-  float* output;
-  size_t stride;
-};
-
 void check(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }
@@ -117,66 +60,7 @@ struct Program::Buffers {
   std::vector<size_t> sequence_of_row;
   std::vector<uint8_t> block_used;
   std::vector<std::vector<float>> scratch;  // per worker
-
-  // Runs several products of the same input in one parallel loop.
-  void multiply(ThreadPool& pool, const KernelTable& kernels, const Rows& input, size_t rows,
-                std::initializer_list<Destination> destinations, bool accumulate) {
-    size_t panels = 0;
-    for (const Destination& d : destinations) panels += d.weights->matrix->panels();
-    const size_t row_blocks = (rows + kPrefillRows - 1) / kPrefillRows;
-    const size_t threads = static_cast<size_t>(pool.threads());
-    const size_t chunk = std::max<size_t>(1, panels / (threads * 8));
-    pool.parallel_for(row_blocks * panels, chunk, [&](size_t begin, size_t end, int) {
-      while (begin < end) {
-        const size_t row_block = begin / panels;
-        size_t panel = begin % panels;
-        const Destination* d = destinations.begin();
-        for (; panel >= d->weights->matrix->panels(); ++d) panel -= d->weights->matrix->panels();
-        const Matrix& matrix = *d->weights->matrix;
-        const size_t count = std::min(end - begin, matrix.panels() - panel);
-        Product product{};
-        product.panels = matrix.panel(panel);
-        product.num_panels = count;
-        product.panel_bytes = matrix.panel_bytes();
-        product.columns = matrix.columns();
-        product.quantized = &quantized.view();
-        product.input = input.row(0);
-        product.input_stride = input.stride();
-        product.bias =
-            d->weights->bias.empty() ? nullptr : d->weights->bias.data() + panel * kPanelRows;
-        product.output = d->output + panel * kPanelRows;
-        product.output_stride = d->stride;
-        product.row_begin = row_block * kPrefillRows;
-        product.row_end = std::min(rows, product.row_begin + kPrefillRows);
-        product.accumulate = accumulate;
-        kernels.product(matrix.type(), quantized.view().planes)(product);
-        begin += count;
-      }
-    });
-  }
 };
-
-std::vector<float> multiply_rows(const Matrix& matrix, const float* inputs, size_t rows, int planes,
-                                 const KernelTable& kernels) {
-  const size_t columns = matrix.columns(), outputs = matrix.rows();
-  Program::Buffers buffers;
-  buffers.normed.reserve(rows, columns);
-  buffers.logits.reserve(rows, outputs);
-  buffers.quantized.reserve(rows, columns, planes);
-  for (size_t r = 0; r < rows; ++r) {
-    std::copy_n(inputs + r * columns, columns, buffers.normed.row(r));
-    if (matrix.quantized())
-      kernels.quantize_row(buffers.normed.row(r), r, buffers.quantized.view());
-  }
-  ThreadPool pool(1);
-  const LinearWeights weights{SharedMatrix(&matrix, [](const Matrix*) {}), {}};
-  buffers.multiply(pool, kernels, buffers.normed, rows,
-                   {{&weights, buffers.logits.row(0), buffers.logits.stride()}}, false);
-  std::vector<float> result(rows * outputs);
-  for (size_t r = 0; r < rows; ++r)
-    std::copy_n(buffers.logits.row(r), outputs, result.data() + r * outputs);
-  return result;
-}
 
 Program::Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
                  const std::string& isa)
@@ -381,6 +265,11 @@ void Program::normalize(const NormWeights& norm, const float* x, size_t rows, bo
   });
 }
 
+void Program::multiply(const Rows& input, size_t rows, std::initializer_list<Term> terms,
+                       bool accumulate) {
+  lepton::multiply(*pool_, kernels_, input, buffers_->quantized.view(), rows, terms, accumulate);
+}
+
 void Program::run_attention(const Layer& layer, const BatchView& batch) {
   const AttentionStage& s = *layer.attention;
   Buffers& buf = *buffers_;
@@ -389,21 +278,19 @@ void Program::run_attention(const Layer& layer, const BatchView& batch) {
   buf.query.reserve(rows, s.num_heads * s.head_dim);
   buf.key.reserve(rows, s.num_kv_heads * s.head_dim);
   buf.value.reserve(rows, s.num_kv_heads * s.head_dim);
-  buf.multiply(*pool_, kernels_, buf.normed, rows,
-               {{&s.query, buf.query.row(0), buf.query.stride()},
-                {&s.key, buf.key.row(0), buf.key.stride()},
-                {&s.value, buf.value.row(0), buf.value.stride()}},
-               false);
+  multiply(buf.normed, rows,
+           {{*s.query.matrix, s.query.bias, buf.query},
+            {*s.key.matrix, s.key.bias, buf.key},
+            {*s.value.matrix, s.value.bias, buf.value}},
+           false);
   rotate_and_store(layer, batch);
   attend(layer, batch);
   if (s.post_norm) {
     buf.normed.reserve(rows, hidden_);
-    buf.multiply(*pool_, kernels_, buf.mixed, rows,
-                 {{&s.output, buf.normed.row(0), buf.normed.stride()}}, false);
+    multiply(buf.mixed, rows, {{*s.output.matrix, s.output.bias, buf.normed}}, false);
     add_post_norm(*s.post_norm, rows);
   } else {
-    buf.multiply(*pool_, kernels_, buf.mixed, rows,
-                 {{&s.output, buf.residual.row(0), buf.residual.stride()}}, true);
+    multiply(buf.mixed, rows, {{*s.output.matrix, s.output.bias, buf.residual}}, true);
   }
 }
 
@@ -491,10 +378,8 @@ void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
   normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.gate, &s.up}));
   buf.gate.reserve(rows, inner);
   buf.up.reserve(rows, inner);
-  buf.multiply(
-      *pool_, kernels_, buf.normed, rows,
-      {{&s.gate, buf.gate.row(0), buf.gate.stride()}, {&s.up, buf.up.row(0), buf.up.stride()}},
-      false);
+  multiply(buf.normed, rows,
+           {{*s.gate.matrix, s.gate.bias, buf.gate}, {*s.up.matrix, s.up.bias, buf.up}}, false);
   const bool quantize = s.down.matrix->quantized();
   if (quantize) buf.quantized.reserve(rows, inner, planes_);
   const auto activate = s.gelu ? kernels_.gelu_tanh_gate : kernels_.silu_gate;
@@ -508,12 +393,10 @@ void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
   });
   if (s.post_norm) {
     buf.normed.reserve(rows, hidden_);
-    buf.multiply(*pool_, kernels_, buf.gate, rows,
-                 {{&s.down, buf.normed.row(0), buf.normed.stride()}}, false);
+    multiply(buf.gate, rows, {{*s.down.matrix, s.down.bias, buf.normed}}, false);
     add_post_norm(*s.post_norm, rows);
   } else {
-    buf.multiply(*pool_, kernels_, buf.gate, rows,
-                 {{&s.down, buf.residual.row(0), buf.residual.stride()}}, true);
+    multiply(buf.gate, rows, {{*s.down.matrix, s.down.bias, buf.residual}}, true);
   }
 }
 
@@ -539,12 +422,11 @@ void Program::run_head(const BatchView& batch, float* logits) {
     std::memcpy(buf.mixed.row(i), buf.residual.row(static_cast<size_t>(batch.logit_rows[i])),
                 buf.residual.stride() * sizeof(float));
   // Sixty-four rows at a time keep the padded copy of the logits small.
-  for (size_t first = 0; first < batch.num_logits; first += kPrefillRows) {
-    const size_t rows = std::min(kPrefillRows, batch.num_logits - first);
+  for (size_t first = 0; first < batch.num_logits; first += kRowBlock) {
+    const size_t rows = std::min(kRowBlock, batch.num_logits - first);
     normalize(head_norm_, buf.mixed.row(first), rows, head_.matrix->quantized());
     buf.logits.reserve(rows, vocabulary);
-    buf.multiply(*pool_, kernels_, buf.normed, rows,
-                 {{&head_, buf.logits.row(0), buf.logits.stride()}}, false);
+    multiply(buf.normed, rows, {{*head_.matrix, head_.bias, buf.logits}}, false);
     for (size_t r = 0; r < rows; ++r)
       std::memcpy(logits + (first + r) * vocabulary, buf.logits.row(r), vocabulary * sizeof(float));
   }

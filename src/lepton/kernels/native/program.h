@@ -10,6 +10,7 @@
 
 #include "kernels.h"
 #include "matrix.h"
+#include "products.h"
 #include "thread_pool.h"
 
 namespace lepton {
@@ -64,10 +65,6 @@ struct BatchView {
   size_t num_logits;
 };
 
-// The product of one matrix with `rows` rows of inputs, alone and on one thread: [rows, outputs].
-std::vector<float> multiply_rows(const Matrix& matrix, const float* inputs, size_t rows, int planes,
-                                 const KernelTable& kernels);
-
 // Stages are added once, in order, then forward() runs them any number of times. One caller at
 // a time: a second one gets std::logic_error.
 class Program {
@@ -95,8 +92,6 @@ class Program {
  private:
   struct Layer;
   struct Buffers;
-  friend std::vector<float> multiply_rows(const Matrix&, const float*, size_t, int,
-                                          const KernelTable&);
 
   void validate(const BatchView& batch) const;
   void check_owners(const BatchView& batch) const;
@@ -107,6 +102,7 @@ class Program {
   void attend(const Layer& layer, const BatchView& batch);
   void run_gated_mlp(const Layer& layer, const BatchView& batch);
   void run_head(const BatchView& batch, float* logits);
+  void multiply(const Rows& input, size_t rows, std::initializer_list<Term> terms, bool accumulate);
   void add_post_norm(const NormWeights& norm, size_t rows);
   void normalize(const NormWeights& norm, const float* x, size_t rows, bool quantize);
 
