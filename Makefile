@@ -83,15 +83,25 @@ clean: ## Remove what was built, but not .venv nor downloaded models
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f $(PACKAGE)
 
+# What Debian's packages must bring is installed when we may; otherwise the message names it.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Lepton needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@command -v c++ >/dev/null || \
-	  { echo "A C++ compiler is needed: apt-get install g++" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys, sysconfig, pathlib as p; sys.exit(not (p.Path(sysconfig.get_path("include")) / "Python.h").exists())' || \
-	  { echo "Python's headers are needed to build the native core: apt-get install python3-dev" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m virtualenv --quiet $(VENV) 2>/dev/null || \
-	  { rm -rf $(VENV); echo "No virtual environment could be made: apt-get install python3-venv" >&2; exit 1; }
+	@missing=(); \
+	command -v c++ >/dev/null || missing+=(g++); \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv); \
+	$(PYTHON) -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || \
+	  missing+=(python3-dev); \
+	if (($${#missing[@]})); then \
+	  if [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null; then \
+	    echo "Installing $${missing[*]}"; \
+	    apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
+	  else \
+	    echo "Lepton is built here and needs more: apt-get install $${missing[*]}" >&2; exit 1; \
+	  fi; \
+	fi
+	@$(PYTHON) -m venv $(VENV)
 
 $(TOOLS): $(BIN)/python constraints.txt
 	@mkdir -p $(STAMPS) build
