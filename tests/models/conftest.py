@@ -241,6 +241,9 @@ class FakeCheckpoint(Checkpoint):
     def raw(self, name: str) -> np.ndarray:
         return np.zeros(self.tensors[name].nbytes, np.uint8)
 
+    def release_pages(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

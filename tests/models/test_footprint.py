@@ -8,15 +8,15 @@ from lepton.models import catalogue
 from lepton.models.footprint import CACHE_SHARE, PROCESS_BYTES, Footprint
 from lepton.models.summary import summarize
 
-SMALL = Footprint(weights=1000, layers=2, kv_heads=3, head_dim=4, context_length=1 << 40)
+SMALL = Footprint(weights=1000, layers=2, kv_heads=3, head_dim=16, context_length=1 << 40)
 
 
 def test_cache_per_token_counts_keys_and_values_of_every_layer() -> None:
-    assert SMALL.cache_per_token == 2 * 2 * 3 * 4 * 2
+    assert SMALL.cache_per_token == 2 * 2 * 3 * 16 * 2
 
 
 def test_memory_grows_with_context_and_sequences() -> None:
-    assert SMALL.memory(10, sequences=3) == PROCESS_BYTES + 1000 + 96 * 30
+    assert SMALL.memory(10, sequences=3) == PROCESS_BYTES + 1000 + 384 * 30
 
 
 @pytest.mark.parametrize("memory", [0, PROCESS_BYTES, PROCESS_BYTES + 1000])
@@ -25,18 +25,18 @@ def test_nothing_fits_without_room_for_weights(memory: int) -> None:
 
 
 def test_largest_context_fits_and_one_more_token_does_not() -> None:
-    memory = PROCESS_BYTES + 1000 + 96 * 500 + 50
+    memory = PROCESS_BYTES + 1000 + 384 * 500 + 50
     assert SMALL.largest_context(memory) == 500
     assert SMALL.memory(500) <= memory < SMALL.memory(501)
 
 
 def test_the_cache_is_held_to_its_share() -> None:
     memory = 100 * PROCESS_BYTES
-    assert SMALL.largest_context(memory) == memory // CACHE_SHARE // 96
+    assert SMALL.largest_context(memory) == memory // CACHE_SHARE // 384
 
 
 def test_the_model_itself_has_a_limit() -> None:
-    assert Footprint(1000, 2, 3, 4, context_length=64).largest_context(10**12) == 64
+    assert Footprint(1000, 2, 3, 16, context_length=64).largest_context(10**12) == 64
 
 
 @pytest.mark.parametrize(

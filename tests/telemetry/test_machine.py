@@ -104,7 +104,7 @@ def test_memory_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
     assert inspect_machine(root).available_memory == 8000 * 1024
 
 
-def test_memory_left_by_version_2_hold_in_every_group_above(tmp_path: Path) -> None:
+def test_memory_left_by_every_group_above(tmp_path: Path) -> None:
     root = _write(
         tmp_path,
         {

@@ -11,6 +11,7 @@ from lepton.engine.config import EngineConfig
 from lepton.errors import ConfigurationError
 from lepton.models import executors
 from lepton.models.executors import BLOCK_SIZE, CACHE_TYPES, Executor
+from lepton.models.footprint import CACHE_SHARE
 from lepton.telemetry.machine import inspect_machine
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def plan_cache(
         )
     allowed = config.cache_memory
     if allowed is None:
-        allowed = (inspect_machine().available_memory if available is None else available) // 4
+        free = inspect_machine().available_memory if available is None else available
+        allowed = free // CACHE_SHARE
     num_blocks = min(config.max_sequences * blocks_for(context), allowed // block_bytes)
     if num_blocks >= blocks_for(context):
         return CachePlan(num_blocks, context)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CACHE_VALUE_BYTES = 2
-"""Keys and values are kept as bf16."""
+from lepton.models.executors import CACHE_TYPES, cache_bytes_per_token
 
 PROCESS_BYTES = 200 * 1024 * 1024
 """The interpreter, the server and the tokenizer, beside weights and cache."""
-
 
 CACHE_SHARE = 4
 """An engine takes at most one part in so many of the free memory for its cache, unless told."""
@@ -28,7 +26,9 @@ class Footprint:
     @property
     def cache_per_token(self) -> int:
         """Bytes of keys and values that one token takes over all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * CACHE_VALUE_BYTES
+        return cache_bytes_per_token(
+            self.layers, self.kv_heads, self.head_dim, CACHE_TYPES["native"]
+        )
 
     def memory(self, context: int, sequences: int = 1) -> int:
         """Bytes for ``sequences`` contexts of ``context`` tokens each."""

@@ -12,7 +12,7 @@ import pytest
 
 from lepton.errors import ConfigurationError
 from lepton.kernels import isa_info
-from lepton.models.executors import Batch
+from lepton.models.executors import Batch, cache_bytes_per_block
 from lepton.models.executors.native import NativeExecutor
 from lepton.models.loader import Network, load_network
 
@@ -164,3 +164,11 @@ def test_one_caller_at_a_time(network) -> None:
         if not isinstance(outcome, str):
             np.testing.assert_array_equal(outcome, expected)
     np.testing.assert_array_equal(executor.forward(step), expected)
+
+
+def test_the_cache_is_planned_as_large_as_it_is(tiny_model) -> None:
+    for variant in ("llama", "qwen3"):
+        with load_network(tiny_model(variant).path) as network:
+            executor = NativeExecutor(network, num_blocks=2)
+            planned = cache_bytes_per_block(network.config, "bfloat16")
+            assert executor.bytes_per_block == planned

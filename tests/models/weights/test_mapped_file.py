@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,3 +89,17 @@ def test_a_closed_file_says_so(letters):
     assert np.array_equal(view, np.frombuffer(b"abcdefgh", np.uint8))
     with pytest.raises(ValueError, match="is closed"):
         letters.view(0, 1)
+
+
+def test_released_pages_are_read_again(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 64
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    file = MappedFile(path)
+    view = file.view(0, len(content))
+    assert view.tobytes() == content
+    file.release_pages()
+    assert view.tobytes() == content
+    file.close()
+    with pytest.raises(ValueError, match="closed"):
+        file.release_pages()

@@ -26,6 +26,7 @@ __all__ = [
     "ExecutorKind",
     "build_executor",
     "cache_bytes_per_block",
+    "cache_bytes_per_token",
 ]
 
 
@@ -46,10 +47,18 @@ def build_executor(
 
 
 def cache_bytes_per_block(config: ModelConfig, cache_type: CacheType) -> int:
-    """Bytes that the keys and values of BLOCK_SIZE tokens take over all layers.
+    """Bytes that the keys and values of BLOCK_SIZE tokens take over all layers."""
+    return BLOCK_SIZE * cache_bytes_per_token(
+        config.num_layers, config.num_kv_heads, config.head_dim, cache_type
+    )
+
+
+def cache_bytes_per_token(
+    num_layers: int, num_kv_heads: int, head_dim: int, cache_type: CacheType
+) -> int:
+    """Bytes that one token's keys and values take over all layers.
 
     The native executor (bfloat16) keeps the values of a head in whole vectors of 16.
     """
-    value_dim = -(-config.head_dim // 16) * 16 if cache_type == "bfloat16" else config.head_dim
-    elements = config.num_layers * config.num_kv_heads * (config.head_dim + value_dim) * BLOCK_SIZE
-    return elements * _ELEMENT_BYTES[cache_type]
+    value_dim = -(-head_dim // 16) * 16 if cache_type == "bfloat16" else head_dim
+    return num_layers * num_kv_heads * (head_dim + value_dim) * _ELEMENT_BYTES[cache_type]

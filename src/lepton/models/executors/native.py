@@ -63,6 +63,7 @@ class NativeExecutor:
                 f"{network.path}: weights and a cache of {num_blocks} blocks do not fit in memory; "
                 "choose a smaller model or less cache memory"
             ) from None
+        network.checkpoint.release_pages()
         self._program: _native.Program | None = program
 
     @property

@@ -56,6 +56,10 @@ class Checkpoint(ABC):
         """
 
     @abstractmethod
+    def release_pages(self) -> None:
+        """Give back the memory of what was read so far; it is read again when touched."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of the files. Arrays handed out before remain valid."""
 

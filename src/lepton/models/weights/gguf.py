@@ -39,5 +39,8 @@ class GgufCheckpoint(Checkpoint):
         info = self.info(name)
         return self._file.view(self._offsets[name], info.nbytes)
 
+    def release_pages(self) -> None:  # noqa: D102
+        self._file.release_pages()
+
     def close(self) -> None:  # noqa: D102
         self._file.close()

@@ -70,6 +70,10 @@ class MappedFile:
             return np.frombuffer(b"", dtype=np.uint8)
         return np.frombuffer(mapping, dtype=np.uint8, count=nbytes, offset=start)
 
+    def release_pages(self) -> None:
+        """Give the memory of pages read so far back; they are read again when touched."""
+        self.mapping.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Close the file; the memory is unmapped when the last view of it is gone."""
         mapping, self._mapping = self._mapping, None

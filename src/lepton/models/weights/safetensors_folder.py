@@ -76,6 +76,10 @@ class SafetensorsCheckpoint(Checkpoint):
         place = self._places[name]
         return place.file.view(place.start, info.nbytes)
 
+    def release_pages(self) -> None:  # noqa: D102
+        for file in self._files:
+            file.release_pages()
+
     def close(self) -> None:  # noqa: D102
         for file in self._files:
             file.close()
