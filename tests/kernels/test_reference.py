@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from lepton.kernels import reference
 
@@ -83,3 +93,57 @@ def test_bfloat16_rounds_as_torch() -> None:
     x = np.concatenate([values[np.isfinite(values)], halfway, np.zeros(1, np.float32)])
     expected = torch.from_numpy(x).bfloat16().float().numpy()
     np.testing.assert_array_equal(reference.round_to_bfloat16(x), expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.sampled_from([5, 300, 5000]),
+    scale=st.sampled_from([0.1, 1.0, 4.0]),
+    temperature=st.sampled_from([0.3, 1.0, 1.9]),
+    top_k=st.sampled_from([0, 1, 4, 40]),
+    top_p=st.sampled_from([0.05, 0.5, 0.9, 0.999, 1.0]),
+    min_p=st.sampled_from([0.0, 0.05, 0.9]),
+    repetition=st.sampled_from([0.8, 1.0, 1.3]),
+)
+def test_token_probabilities_equal_transformers(
+    seed: int,
+    size: int,
+    scale: float,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    repetition: float,
+) -> None:
+    logits = scale * np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
+    token_ids = [1, 2, 2, 3, 1]
+    processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(repetition)])
+    processors.append(TemperatureLogitsWarper(temperature))
+    if top_k:
+        processors.append(TopKLogitsWarper(top_k))
+    if top_p < 1:
+        processors.append(TopPLogitsWarper(top_p))
+    if min_p:
+        processors.append(MinPLogitsWarper(min_p))
+    scores = processors(torch.tensor([token_ids]), torch.tensor(logits[None], dtype=torch.float64))
+    expected = torch.softmax(scores, dim=-1)[0].numpy()
+    actual = reference.token_probabilities(
+        reference.penalize(logits, token_ids, 3, repetition=repetition),
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+    )
+    # Where the sum meets top_p within rounding, one token more or less is right.
+    kept, wanted = np.count_nonzero(actual), np.count_nonzero(expected)
+    assert abs(kept - wanted) <= (1 if top_p < 1 else 0)
+    if kept == wanted:
+        np.testing.assert_allclose(actual, expected, atol=2e-5)
+
+
+def test_presence_and_frequency_count_generated_tokens_only() -> None:
+    logits = np.zeros(6, dtype=np.float32)
+    found = reference.penalize(logits, [1, 1, 2, 3, 3, 3], 2, presence=0.5, frequency=0.25)
+    assert found.tolist() == [0, 0, -0.75, -1.25, 0, 0]
+    assert not logits.any()

@@ -1,3 +1,5 @@
+from typing import overload
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,8 +16,14 @@ class ThreadPool:
     def threads(self) -> int: ...
 
 class Matrix:
+    @overload
+    def __init__(self, tensor_type: int, rows: int, columns: int) -> None: ...
+    @overload
     def __init__(
         self, tensor_type: int, rows: int, columns: int, source: _Bytes, pool: ThreadPool
+    ) -> None: ...
+    def pack_rows(
+        self, first: int, source_type: int, source: _Bytes, pool: ThreadPool, isa: str = ""
     ) -> None: ...
     def unpack(self) -> _Floats: ...
     @property
@@ -25,6 +33,7 @@ class Matrix:
     @property
     def nbytes(self) -> int: ...
 
+def packed_bytes(tensor_type: int, rows: int, columns: int) -> int: ...
 def multiply(matrix: Matrix, inputs: _Floats, planes: int = 2, isa: str = "") -> _Floats: ...
 
 class Norm:
@@ -33,9 +42,36 @@ class Norm:
 class Linear:
     def __init__(self, matrix: Matrix, bias: list[float]) -> None: ...
 
+class KvCache:
+    def __init__(
+        self, cache_type: str, num_blocks: int, num_kv_heads: int, head_dim: int
+    ) -> None: ...
+    def store(self, slots: _Ints, keys: _Floats, values: _Floats) -> None: ...
+    @property
+    def bytes_per_block(self) -> int: ...
+
+def attend(
+    pool: ThreadPool,
+    cache: KvCache,
+    queries: _Floats,
+    positions: _Ints,
+    row_starts: _Ints,
+    block_tables: _Ints,
+    *,
+    scale: float,
+    window: int = 0,
+    isa: str = "",
+) -> _Floats: ...
+
 class Program:
     def __init__(
-        self, pool: ThreadPool, hidden: int, num_blocks: int, planes: int, isa: str = ""
+        self,
+        pool: ThreadPool,
+        hidden: int,
+        num_blocks: int,
+        planes: int,
+        cache_type: str = "bfloat16",
+        isa: str = "",
     ) -> None: ...
     def set_embedding(self, matrix: Matrix, scale: float) -> None: ...
     def add_rope(
@@ -86,3 +122,51 @@ class Program:
     def bytes_per_block(self) -> int: ...
     @property
     def isa(self) -> str: ...
+
+NOT_FINITE: int
+ALL_BARRED: int
+
+class SamplingState:
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repetition_penalty: float,
+        presence_penalty: float,
+        frequency_penalty: float,
+        seed: int,
+        index: int,
+        num_prompt_tokens: int,
+        stop_token_ids: list[int],
+        min_tokens: int,
+    ) -> None: ...
+    def observe(self, token_ids: list[int]) -> None: ...
+    @property
+    def num_observed(self) -> int: ...
+    def num_deciding(self, position: int) -> int: ...
+
+class Sampler:
+    def __init__(self, pool: ThreadPool, isa: str = "") -> None: ...
+    def sample(
+        self,
+        logits: _Floats,
+        rows: list[int],
+        states: list[SamplingState],
+        positions: list[int],
+    ) -> list[int]: ...
+    def sample_candidates(
+        self,
+        logits: _Floats,
+        ids: _Ints,
+        starts: list[int],
+        states: list[SamplingState],
+        positions: list[int],
+    ) -> list[int]: ...
+    def logprobs(
+        self, logits: _Floats, rows: list[int], token_ids: list[int], num_top: list[int]
+    ) -> list[tuple[float, list[int], list[float]]]: ...
+
+def uniform(seed: int, index: int, position: int) -> float: ...

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
 
 
@@ -108,3 +109,55 @@ def gelu_tanh(x: Float32Array) -> Float32Array:
     inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
     y: Float32Array = np.float32(0.5) * x * (1 + np.tanh(inner))
     return y
+
+
+def penalize(
+    logits: Float32Array,
+    token_ids: list[int],
+    num_prompt_tokens: int,
+    *,
+    repetition: float = 1.0,
+    presence: float = 0.0,
+    frequency: float = 0.0,
+) -> Float32Array:
+    """Penalize the logits [vocab] of tokens that a sequence already holds.
+
+    ``repetition`` (arXiv:1909.05858) weakens every token of prompt and completion; ``presence`` is
+    subtracted from every generated token and ``frequency`` for each time it was generated.
+    """
+    penalized = logits.copy()
+    seen = np.unique(token_ids)
+    values = penalized[seen]
+    penalized[seen] = np.where(values > 0, values / repetition, values * repetition)
+    tokens, counts = np.unique(token_ids[num_prompt_tokens:], return_counts=True)
+    tokens = tokens.astype(np.int64)
+    penalized[tokens] -= (presence + frequency * counts).astype(np.float32)
+    return penalized
+
+
+def token_probabilities(
+    logits: Float32Array,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> Float64Array:
+    """Probabilities [vocab] that the next token is drawn with, from logits [vocab].
+
+    Keeps the ``top_k`` largest logits and all that equal the last of them (0: every one); of these
+    the fewest, largest first and the lower id first among equals, that make up ``top_p`` of the sum
+    (arXiv:1904.09751), at least one; of these the ones with at least ``min_p`` of the largest
+    (arXiv:2407.01082).
+    """
+    exact = logits.astype(np.float64)
+    weights: Float64Array = np.exp((exact - exact.max()) / max(temperature, 1e-6))
+    if 0 < top_k < len(logits):
+        weights[exact < np.sort(exact)[-top_k]] = 0
+    if top_p < 1:
+        order = np.argsort(-weights, kind="stable")
+        before = np.cumsum(weights[order]) - weights[order]
+        weights[order[1:][before[1:] >= top_p * weights.sum()]] = 0
+    weights[weights < min_p] = 0
+    weights /= weights.sum()
+    return weights

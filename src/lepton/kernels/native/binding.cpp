@@ -8,6 +8,8 @@
 
 #include <algorithm>
 
+#include "binding_attention.h"
+#include "binding_sampling.h"
 #include "dispatch.h"
 #include "matrix.h"
 #include "program.h"
@@ -31,15 +33,27 @@ Floats new_floats(size_t rows, size_t columns) {
   return Floats(data, {rows, columns}, owner);
 }
 
-std::shared_ptr<Matrix> make_matrix(int type, size_t rows, size_t columns, Bytes source,
-                                    ThreadPool& pool) {
-  const auto tensor_type = static_cast<TensorType>(type);
+std::shared_ptr<Matrix> make_matrix(int type, size_t rows, size_t columns) {
   if (rows == 0 || columns == 0 || rows > (size_t{1} << 31) || columns > (size_t{1} << 31))
     throw std::invalid_argument("matrix dimensions must be between 1 and 2^31");
-  if (source.size() != Matrix::source_bytes(tensor_type, rows, columns))
-    throw std::invalid_argument("the buffer does not have the size of the matrix");
+  return std::make_shared<Matrix>(static_cast<TensorType>(type), rows, columns);
+}
+
+void pack_rows(Matrix& matrix, size_t first, int source_type, Bytes source, ThreadPool& pool,
+               const std::string& isa) {
+  const KernelTable& kernels = kernel_table(isa);
   const nb::gil_scoped_release release;
-  return std::make_shared<Matrix>(tensor_type, rows, columns, source.data(), pool);
+  matrix.pack_rows(first, static_cast<TensorType>(source_type), source.data(), source.size(), pool,
+                   kernels);
+}
+
+std::shared_ptr<Matrix> pack_matrix(int type, size_t rows, size_t columns, Bytes source,
+                                    ThreadPool& pool) {
+  std::shared_ptr<Matrix> matrix = make_matrix(type, rows, columns);
+  if (source.size() != rows * row_bytes(matrix->type(), columns))
+    throw std::invalid_argument("the buffer does not have the size of the matrix");
+  pack_rows(*matrix, 0, type, source, pool, "");
+  return matrix;
 }
 
 Floats unpack(const Matrix& matrix) {
@@ -97,11 +111,22 @@ NB_MODULE(_native, m) {
       .def_prop_ro("threads", &ThreadPool::threads);
 
   nb::class_<Matrix>(m, "Matrix", "A weight matrix packed into panels of 16 outputs.")
-      .def(nb::new_(&make_matrix), "tensor_type"_a, "rows"_a, "columns"_a, "source"_a, "pool"_a)
+      .def(nb::new_(&make_matrix), "tensor_type"_a, "rows"_a, "columns"_a)
+      .def(nb::new_(&pack_matrix), "tensor_type"_a, "rows"_a, "columns"_a, "source"_a, "pool"_a)
+      .def("pack_rows", &pack_rows, "first"_a, "source_type"_a, "source"_a, "pool"_a, "isa"_a = "",
+           "Packs whole panels from row `first` on, quantizing float weights where types differ.")
       .def("unpack", &unpack, "The weights as float32 [rows, columns].")
       .def_prop_ro("rows", &Matrix::rows)
       .def_prop_ro("columns", &Matrix::columns)
       .def_prop_ro("nbytes", &Matrix::bytes);
+
+  m.def(
+      "packed_bytes",
+      [](int type, size_t rows, size_t columns) {
+        return (rows + kPanelRows - 1) / kPanelRows *
+               panel_bytes(static_cast<TensorType>(type), columns);
+      },
+      "tensor_type"_a, "rows"_a, "columns"_a, "Memory that a matrix takes in panels.");
 
   m.def("multiply", &multiply_arrays, "matrix"_a, "inputs"_a, "planes"_a = 2, "isa"_a = "",
         "inputs [rows, columns] times the transposed matrix: float32 [rows, outputs].");
@@ -117,8 +142,13 @@ NB_MODULE(_native, m) {
           "matrix"_a, "bias"_a);
 
   nb::class_<Program>(m, "Program", "A model's stages and its paged KV cache.")
-      .def(nb::init<std::shared_ptr<ThreadPool>, size_t, size_t, int, const std::string&>(),
-           "pool"_a, "hidden"_a, "num_blocks"_a, "planes"_a, "isa"_a = "")
+      .def(nb::new_([](std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks,
+                       int planes, const std::string& cache_type, const std::string& isa) {
+             return std::make_shared<Program>(std::move(pool), hidden, num_blocks, planes,
+                                              parse_cache_type(cache_type), isa);
+           }),
+           "pool"_a, "hidden"_a, "num_blocks"_a, "planes"_a, "cache_type"_a = "bfloat16",
+           "isa"_a = "")
       .def(
           "set_embedding",
           [](Program& p, std::shared_ptr<Matrix> matrix, float scale) {
@@ -161,4 +191,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("num_blocks", &Program::num_blocks)
       .def_prop_ro("bytes_per_block", &Program::bytes_per_block)
       .def_prop_ro("isa", [](const Program& p) { return std::string(p.isa()); });
+
+  bind_attention(m);
+  bind_sampling(m);
 }

@@ -57,10 +57,17 @@ inline void read_nibbles(const uint8_t* p, uint8_t* codes) {
   }
 }
 
-// Adds bit i of a 32-bit little-endian word to code i as its fifth bit.
+// Adds bit i of a 32-bit little-endian word to code i as its fifth bit, eight codes at a time.
 inline void add_fifth_bits(const uint8_t* p, uint8_t* codes) {
-  for (int i = 0; i < 32; ++i)
-    codes[i] = static_cast<uint8_t>(codes[i] | (p[i / 8] >> (i % 8) & 1) << 4);
+  for (int i = 0; i < 4; ++i) {
+    // Byte b keeps bit b of the eight; one that is not zero overflows into its highest bit.
+    const uint64_t spread = p[i] * 0x0101010101010101u & 0x8040201008040201u;
+    const uint64_t fifth = ((spread + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u) >> 3;
+    uint64_t eight;
+    std::memcpy(&eight, codes + i * 8, 8);
+    eight |= fifth;
+    std::memcpy(codes + i * 8, &eight, 8);
+  }
 }
 
 // Six-bit scale and minimum of sub-block `index` from the twelve bytes of Q4_K and Q5_K.

@@ -39,4 +39,18 @@ inline float half_to_float(uint16_t half) {
   return bits_to_float(sign | float_to_bits(static_cast<float>(magnitude) * 0x1p-24f));
 }
 
+// Nearest, ties to even; a NaN stays a NaN, and what is too large becomes infinite.
+inline uint16_t float_to_half(float value) {
+  const uint32_t bits = float_to_bits(value);
+  const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00);
+  if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00);
+  // Below 2^-14 halves are subnormal: adding 1/2 leaves their bits in the lowest places.
+  if (magnitude < 0x38800000u)
+    return static_cast<uint16_t>(
+        sign | (float_to_bits(bits_to_float(magnitude) + 0.5f) - float_to_bits(0.5f)));
+  const uint32_t even = magnitude >> 13 & 1;
+  return static_cast<uint16_t>(sign | ((magnitude - (112u << 23) + 0xfff + even) >> 13));
+}
+
 }  // namespace lepton

@@ -8,15 +8,21 @@
 
 namespace lepton {
 
-// Activations of several rows as int8 in groups of 32 inputs, one or two planes:
-// x ≈ scale · (first + second / 254). Inputs are padded with zeros to a multiple of 32.
+// Rows that go through a panel of weights together.
+constexpr size_t kRowBlock = 128;
+
+// Activations of several rows in groups of 32 inputs: x ≈ scale · n with a whole number n, which is
+// one byte (one plane) or 254 · first + second (two planes). Block by block: all rows of the first
+// 32 inputs, then all rows of the next. Inputs are padded with zeros to a multiple of 32.
 struct QuantizedRows {
   int planes;
-  size_t columns;            // padded
-  int8_t* values[2];         // per plane [rows, columns]
-  float* scales;             // [rows, columns / 32]
-  int32_t* integer_sums[2];  // per plane [rows, columns / 16]
-  float* sums;               // [rows, columns / 16], of the represented values
+  size_t rows;
+  size_t columns;         // padded
+  int8_t* values[2];      // per plane [columns / 32, rows, 32]
+  int16_t* words;         // [columns / 32, rows, 32] in the order of WordDot, where one is used
+  float* scales;          // [columns / 32, rows]
+  int32_t* integer_sums;  // [columns / 32, rows, 2], of n over 16 inputs
+  float* sums;            // [columns / 32, rows, 2], of scale · n
 };
 
 // One matrix product: output[r, o] (+)= bias[o] + Σ weights[o, i] · input[r, i] for rows
@@ -37,52 +43,110 @@ struct Product {
   bool accumulate;  // add to what the output holds
 };
 
-// The KV cache of one layer: blocks of 16 tokens in bf16, per KV head.
-// Keys [blocks, heads, head_dim / 2, 16 tokens, 2]; values [blocks, heads, 8, padded_dim, 2
-// tokens].
+// How keys and values are stored: rounded to bf16, or as int8 with a scale per token and head.
+enum class CacheType { kBFloat16, kInt8 };
+
+// The KV cache of one layer: blocks of 16 tokens, each with one unit per KV head, which holds
+//   keys    [head_dim / 2, pair]       a pair: two dimensions of 16 tokens
+//   values  [padded_dim / 16, 8, pair] a pair: 16 dimensions of two tokens
+//   scales  [2, 16] float32            of each token's key and value; int8 alone
+// A pair is [16, 2] in bf16 and [2, 16] in int8.
 struct CacheView {
-  uint16_t* keys;
-  uint16_t* values;
+  CacheType type;
+  uint8_t* data;
   size_t num_kv_heads;
   size_t head_dim;
   size_t padded_dim;  // head_dim rounded up to 16
+  size_t unit_bytes;
 
-  [[gnu::always_inline]] size_t key_offset(size_t block, size_t head) const {
-    return (block * num_kv_heads + head) * 16 * head_dim;
+  [[gnu::always_inline]] size_t pair_bytes() const { return type == CacheType::kInt8 ? 32 : 64; }
+  [[gnu::always_inline]] size_t values_offset() const { return head_dim / 2 * pair_bytes(); }
+  [[gnu::always_inline]] size_t scales_offset() const {
+    return values_offset() + padded_dim / 2 * pair_bytes();
   }
-  [[gnu::always_inline]] size_t value_offset(size_t block, size_t head) const {
-    return (block * num_kv_heads + head) * 16 * padded_dim;
+  [[gnu::always_inline]] uint8_t* unit(size_t block, size_t head) const {
+    return data + (block * num_kv_heads + head) * unit_bytes;
   }
 };
 
-// Attention of one token's query heads that share one KV head.
+// Attention splits the context here, at fixed positions.
+constexpr size_t kSegmentTokens = 256;
+
+// A query's softmax so far: the largest score, and the sum of e^(score - largest).
+struct AttendState {
+  float largest = -__builtin_inff();
+  float total = 0.0f;
+};
+
+// Attention of the query heads that share one KV head, for consecutive rows of one sequence, over a
+// run of segments. Queries are numbered row by row.
 struct AttendItem {
   const CacheView* cache;
   const int32_t* block_table;
   size_t kv_head;
-  size_t group;          // query heads
-  const float* queries;  // [group, head_dim], rotated
-  float* output;         // [group, head_dim]
+  size_t group;  // query heads
+  size_t rows;
+  size_t position;  // of the first row
+  size_t window;    // positions a row sees, its own included
   float scale;
-  size_t first, last;  // positions attended to, both included
-  float* scratch;      // [group * (blocks touched) * 16 + padded_dim]
+  const float* queries;  // rotated; those of a row lie together
+  size_t query_stride;   // from row to row
+  size_t segment_begin, segment_end;
+  AttendState* states;  // [rows * group], added to
+  float* sums;          // [rows * group, padded_dim]: Σ e^(score - largest) · value, added to
+  float* scratch;       // [rows * group * head_dim + query_tile * (kSegmentTokens + padded_dim)]
+
+  [[gnu::always_inline]] const float* query(size_t index) const {
+    return queries + index / group * query_stride + index % group * cache->head_dim;
+  }
 };
 
 using ProductKernel = void (*)(const Product&);
+
+// Logits that share one record of maxima in SamplingKernels::scan_logits.
+constexpr size_t kStretch = 512;
+
+// Passes over one row of logits; see sampling.inl.
+struct SamplingKernels {
+  bool (*scan_logits)(const float* x, size_t count, float* maxima);
+  float (*weigh)(const float* x, size_t count, float peak, float factor, float* weights);
+  float (*sum_at_least)(const float* x, size_t count, float limit, size_t* number);
+  size_t (*collect)(const float* x, size_t count, float limit, int32_t* places);
+};
+
+// Float weights to blocks of 32 inputs, for the sixteen outputs of a panel; see quantize.inl.
+// Factors are rounded to f16 between the two passes.
+struct QuantizeKernels {
+  // Reads a block of a float panel of type `source` into weights [32, 16], and chooses scales [16]
+  // and minimums [16] for codes of `type` (a quantizer target) with little squared error. Both are
+  // NaN where a weight is not finite.
+  void (*fit)(TensorType type, TensorType source, const uint8_t* panel, float* weights,
+              float* scales, float* minimums);
+  // The nearest codes [32, 16].
+  void (*encode)(TensorType type, const float* weights, const float* scales, const float* minimums,
+                 int8_t* codes);
+};
 
 struct KernelTable {
   const char* name;
   // y = x / sqrt(mean(x²) + epsilon) · weight; y is zero-filled up to `stride`. x and y may be one.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, size_t columns,
                    size_t stride, float* y);
-  // Fills row `row` of `target` from x [target.columns].
-  void (*quantize_row)(const float* x, size_t row, const QuantizedRows& target);
+  // Fills blocks [begin, end) of row `row` of `target`; x is the row's first input.
+  void (*quantize_row)(const float* x, size_t row, size_t begin, size_t end,
+                       const QuantizedRows& target);
   // y = activation(gate) · up, for a multiple of 16 values.
   void (*silu_gate)(const float* gate, const float* up, size_t count, float* y);
   void (*gelu_tanh_gate)(const float* gate, const float* up, size_t count, float* y);
   void (*attend)(const AttendItem& item);
+  // Adds what one run of segments gave a query to what earlier ones gave.
+  void (*merge_attention)(size_t padded_dim, const AttendState& part, const float* part_sums,
+                          AttendState& state, float* sums);
+  size_t query_tile;  // queries that share a load of keys and values
   // The kernel for a weight type and number of activation planes.
   ProductKernel (*product)(TensorType type, int planes);
+  SamplingKernels sampling;
+  QuantizeKernels quantize;
 };
 
 }  // namespace lepton

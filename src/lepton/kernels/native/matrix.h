@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "panel.h"
+#include "dispatch.h"
+#include "pack.h"
 
 namespace lepton {
 
@@ -38,12 +39,15 @@ class AlignedBuffer {
 
 class Matrix {
  public:
-  // Packs `rows` × `columns` weights stored row by row as in a GGUF file (or plain f32, f16, bf16).
-  // `source` holds source_bytes(type, rows, columns) bytes. Throws std::invalid_argument when the
-  // type is unknown or `columns` does not fill whole blocks.
-  Matrix(TensorType type, size_t rows, size_t columns, const uint8_t* source, ThreadPool& pool);
+  // `rows` × `columns` weights of zero, to be packed. Throws std::invalid_argument when the type is
+  // unknown, the matrix too large or `columns` does not fill whole blocks.
+  Matrix(TensorType type, size_t rows, size_t columns);
 
-  static size_t source_bytes(TensorType type, size_t rows, size_t columns);
+  // Packs rows `first`, … from `bytes` bytes at `source`: rows stored one by one as in a GGUF file
+  // (or plain f32, f16, bf16) in this matrix's type, or in a float type that is quantized to it.
+  // Throws std::invalid_argument when these are no whole panels or no whole rows.
+  void pack_rows(size_t first, TensorType source_type, const uint8_t* source, size_t bytes,
+                 ThreadPool& pool, const KernelTable& kernels = kernel_table(""));
 
   // Writes the `columns` weights of one output as float32, exactly as the format defines them.
   void unpack_row(size_t row, float* out) const;
@@ -55,13 +59,9 @@ class Matrix {
   size_t panel_bytes() const { return panel_bytes_; }
   size_t bytes() const { return data_.size(); }
   const uint8_t* panel(size_t index) const { return data_.data() + index * panel_bytes_; }
-  bool quantized() const {
-    return type_ != TensorType::kF32 && type_ != TensorType::kF16 && type_ != TensorType::kBF16;
-  }
+  bool quantized() const { return is_quantized(type_); }
 
  private:
-  void pack_panel(size_t panel, const uint8_t* source, size_t row_bytes);
-
   TensorType type_;
   size_t rows_;
   size_t columns_;

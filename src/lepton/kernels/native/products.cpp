@@ -14,22 +14,44 @@ void Rows::reserve(size_t rows, size_t columns) {
 
 void QuantizedBuffer::reserve(size_t rows, size_t columns, int planes) {
   const size_t padded = round_up(columns, kBlockColumns);
-  view_.planes = planes;
-  view_.columns = padded;
   const size_t values = rows * padded;
-  if (values * static_cast<size_t>(planes) > values_.size()) {
+  const auto byte_planes = static_cast<size_t>(planes);
+  if (values * byte_planes > values_.size()) {
+    words_ = AlignedBuffer(values * sizeof(int16_t));
     scales_ = AlignedBuffer(values / 32 * sizeof(float));
-    integer_sums_ = AlignedBuffer(values / 16 * static_cast<size_t>(planes) * sizeof(int32_t));
+    integer_sums_ = AlignedBuffer(values / 16 * sizeof(int32_t));
     sums_ = AlignedBuffer(values / 16 * sizeof(float));
     // Last: its size says how many rows the others hold, also after one could not be had.
-    values_ = AlignedBuffer(values * static_cast<size_t>(planes));
+    values_ = AlignedBuffer(values * byte_planes);
   }
-  for (int p = 0; p < planes; ++p) {
-    view_.values[p] = values_.as<int8_t>() + static_cast<size_t>(p) * values;
-    view_.integer_sums[p] = integer_sums_.as<int32_t>() + static_cast<size_t>(p) * values / 16;
-  }
-  view_.scales = scales_.as<float>();
-  view_.sums = sums_.as<float>();
+  view_ = {planes,
+           rows,
+           padded,
+           {values_.as<int8_t>(), values_.as<int8_t>() + values * (byte_planes - 1)},
+           words_.as<int16_t>(),
+           scales_.as<float>(),
+           integer_sums_.as<int32_t>(),
+           sums_.as<float>()};
+}
+
+void multiply_patch(const KernelTable& kernels, const Rows& input, const QuantizedRows& quantized,
+                    const Term& term, const Patch& patch, bool accumulate) {
+  const Matrix& matrix = term.matrix;
+  Product product{};
+  product.panels = matrix.panel(patch.panel);
+  product.num_panels = patch.count;
+  product.panel_bytes = matrix.panel_bytes();
+  product.columns = matrix.columns();
+  product.quantized = &quantized;
+  product.input = input.row(0);
+  product.input_stride = input.stride();
+  product.bias = term.bias.empty() ? nullptr : term.bias.data() + patch.panel * kPanelRows;
+  product.output = term.output.row(0) + patch.panel * kPanelRows;
+  product.output_stride = term.output.stride();
+  product.row_begin = patch.row_begin;
+  product.row_end = patch.row_end;
+  product.accumulate = accumulate;
+  kernels.product(matrix.type(), quantized.planes)(product);
 }
 
 void multiply(ThreadPool& pool, const KernelTable& kernels, const Rows& input,
@@ -37,32 +59,18 @@ void multiply(ThreadPool& pool, const KernelTable& kernels, const Rows& input,
               bool accumulate) {
   size_t panels = 0;
   for (const Term& term : terms) panels += term.matrix.panels();
-  const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
-  const size_t chunk = std::max<size_t>(1, panels / (static_cast<size_t>(pool.threads()) * 8));
-  pool.parallel_for(row_blocks * panels, chunk, [&](size_t begin, size_t end, int) {
-    while (begin < end) {
-      size_t panel = begin % panels;
-      const Term* term = terms.begin();
-      for (; panel >= term->matrix.panels(); ++term) panel -= term->matrix.panels();
-      const Matrix& matrix = term->matrix;
-      Product product{};
-      product.panels = matrix.panel(panel);
-      product.num_panels = std::min(end - begin, matrix.panels() - panel);
-      product.panel_bytes = matrix.panel_bytes();
-      product.columns = matrix.columns();
-      product.quantized = &quantized;
-      product.input = input.row(0);
-      product.input_stride = input.stride();
-      product.bias = term->bias.empty() ? nullptr : term->bias.data() + panel * kPanelRows;
-      product.output = term->output.row(0) + panel * kPanelRows;
-      product.output_stride = term->output.stride();
-      product.row_begin = begin / panels * kRowBlock;
-      product.row_end = std::min(rows, product.row_begin + kRowBlock);
-      product.accumulate = accumulate;
-      kernels.product(matrix.type(), quantized.planes)(product);
-      begin += product.num_panels;
-    }
-  });
+  parallel_patches(pool, panels, rows,
+                   [&](size_t begin, size_t end, size_t row_begin, size_t row_end) {
+                     size_t first = 0;  // panel of the current term among all
+                     for (const Term& term : terms) {
+                       const size_t last = first + term.matrix.panels();
+                       const size_t from = std::max(begin, first), to = std::min(end, last);
+                       if (from < to)
+                         multiply_patch(kernels, input, quantized, term,
+                                        {from - first, to - from, row_begin, row_end}, accumulate);
+                       first = last;
+                     }
+                   });
 }
 
 std::vector<float> multiply_alone(const Matrix& matrix, const float* inputs, size_t rows,
@@ -75,7 +83,7 @@ std::vector<float> multiply_alone(const Matrix& matrix, const float* inputs, siz
   quantized.reserve(rows, columns, planes);
   for (size_t r = 0; r < rows; ++r) {
     std::copy_n(inputs + r * columns, columns, input.row(r));
-    if (matrix.quantized()) kernels.quantize_row(input.row(r), r, quantized.view());
+    if (matrix.quantized()) quantize(kernels, input.row(r), r, quantized.view());
   }
   ThreadPool pool(1);
   const std::vector<float> no_bias;

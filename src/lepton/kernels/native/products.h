@@ -1,6 +1,7 @@
 // Matrix products of many rows, and the buffers that hold rows between them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -8,13 +9,9 @@
 
 #include "kernels.h"
 #include "matrix.h"
+#include "thread_pool.h"
 
 namespace lepton {
-
-class ThreadPool;
-
-// Rows that go through a panel of weights together.
-constexpr size_t kRowBlock = 64;
 
 constexpr size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -43,8 +40,14 @@ class QuantizedBuffer {
 
  private:
   QuantizedRows view_{};
-  AlignedBuffer values_, scales_, integer_sums_, sums_;
+  AlignedBuffer values_, words_, scales_, integer_sums_, sums_;
 };
+
+// Quantizes a whole row.
+inline void quantize(const KernelTable& kernels, const float* x, size_t row,
+                     const QuantizedRows& target) {
+  kernels.quantize_row(x, row, 0, target.columns / kBlockColumns, target);
+}
 
 // One of several products of the same input. The bias is empty or fills whole panels.
 struct Term {
@@ -52,6 +55,32 @@ struct Term {
   const std::vector<float>& bias;
   const Rows& output;
 };
+
+// Panels [panel, panel + count) of a term for rows [row_begin, row_end), at most kRowBlock of them,
+// on the calling thread.
+struct Patch {
+  size_t panel, count;
+  size_t row_begin, row_end;
+};
+void multiply_patch(const KernelTable& kernels, const Rows& input, const QuantizedRows& quantized,
+                    const Term& term, const Patch& patch, bool accumulate);
+
+// Calls body(begin, end, row_begin, row_end) so that every range of `units` meets every block of
+// rows once, in parallel.
+template <class Body>
+void parallel_patches(ThreadPool& pool, size_t units, size_t rows, const Body& body) {
+  const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+  const size_t chunk = std::max<size_t>(1, units / (static_cast<size_t>(pool.threads()) * 8));
+  pool.parallel_for(row_blocks * units, chunk, [&](size_t begin, size_t end, int) {
+    while (begin < end) {
+      const size_t row_begin = begin / units * kRowBlock;
+      const size_t first = begin % units;
+      const size_t count = std::min(end - begin, units - first);
+      body(first, first + count, row_begin, std::min(rows, row_begin + kRowBlock));
+      begin += count;
+    }
+  });
+}
 
 // output[r] (+)= bias + matrix · input[r] for the first `rows` rows, all terms in one parallel
 // loop. `quantized` holds the same input for terms whose weights are quantized.

@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "attention.h"
 #include "dispatch.h"
-#include "half.h"
 
 namespace lepton {
 
@@ -49,27 +49,29 @@ void rotate(float* head, const RopeTable& rope, const float* cosines, const floa
 struct Program::Layer {
   std::optional<AttentionStage> attention;
   std::optional<GatedMlpStage> mlp;
-  AlignedBuffer keys, values;
-  CacheView cache{};
+  KvCache cache;
 };
 
 struct Program::Buffers {
+  Buffers(ThreadPool& pool, const KernelTable& kernels) : attention(pool, kernels) {}
+
+  Attention attention;
   Rows residual, normed, query, key, value, mixed, gate, up, logits;
-  QuantizedBuffer quantized;
+  QuantizedBuffer quantized, activated;
   std::vector<Rows> cosines, sines;  // per rope [rows, head_dim / 2]
   std::vector<size_t> sequence_of_row;
   std::vector<uint8_t> block_used;
-  std::vector<std::vector<float>> scratch;  // per worker
 };
 
 Program::Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
-                 const std::string& isa)
+                 CacheType cache_type, const std::string& isa)
     : pool_(std::move(pool)),
       kernels_(kernel_table(isa)),
       hidden_(hidden),
       num_blocks_(num_blocks),
       planes_(planes),
-      buffers_(std::make_unique<Buffers>()) {
+      cache_type_(cache_type),
+      buffers_(std::make_unique<Buffers>(*pool_, kernels_)) {
   check(hidden > 0, "hidden must be positive");
   check(num_blocks > 0 && num_blocks < (size_t{1} << 31), "num_blocks must be positive");
   check(planes == 1 || planes == 2, "planes must be 1 or 2");
@@ -105,14 +107,7 @@ void Program::add_attention(AttentionStage s) {
   check_linear(s.output, hidden_, s.num_heads * s.head_dim,
                "attention output weights have the wrong shape");
   auto layer = std::make_unique<Layer>();
-  CacheView& cache = layer->cache;
-  cache.num_kv_heads = s.num_kv_heads;
-  cache.head_dim = s.head_dim;
-  cache.padded_dim = round_up(s.head_dim, 16);
-  layer->keys = AlignedBuffer(cache.key_offset(num_blocks_, 0) * sizeof(uint16_t));
-  layer->values = AlignedBuffer(cache.value_offset(num_blocks_, 0) * sizeof(uint16_t));
-  cache.keys = layer->keys.as<uint16_t>();
-  cache.values = layer->values.as<uint16_t>();
+  layer->cache = KvCache(cache_type_, num_blocks_, s.num_kv_heads, s.head_dim);
   layer->attention = std::move(s);
   layers_.push_back(std::move(layer));
 }
@@ -141,10 +136,10 @@ void Program::set_head(NormWeights norm, LinearWeights output) {
 size_t Program::vocab_size() const { return head_.matrix ? head_.matrix->rows() : 0; }
 
 size_t Program::bytes_per_block() const {
-  size_t values = 0;
+  size_t bytes = 0;
   for (const auto& layer : layers_)
-    if (layer->attention) values += layer->cache.key_offset(1, 0) + layer->cache.value_offset(1, 0);
-  return values * sizeof(uint16_t);
+    if (layer->attention) bytes += layer->cache.bytes_per_block();
+  return bytes;
 }
 
 void Program::validate(const BatchView& b) const {
@@ -260,14 +255,14 @@ void Program::normalize(const NormWeights& norm, const float* x, size_t rows, bo
       float* y = buf.normed.row(r);
       kernels_.rms_norm(x + r * stride, norm.weight.data(), norm.epsilon, hidden_,
                         buf.normed.stride(), y);
-      if (quantize) kernels_.quantize_row(y, r, buf.quantized.view());
+      if (quantize) lepton::quantize(kernels_, y, r, buf.quantized.view());
     }
   });
 }
 
-void Program::multiply(const Rows& input, size_t rows, std::initializer_list<Term> terms,
-                       bool accumulate) {
-  lepton::multiply(*pool_, kernels_, input, buffers_->quantized.view(), rows, terms, accumulate);
+void Program::multiply(const Rows& input, const QuantizedBuffer& quantized, size_t rows,
+                       std::initializer_list<Term> terms, bool accumulate) {
+  lepton::multiply(*pool_, kernels_, input, quantized.view(), rows, terms, accumulate);
 }
 
 void Program::run_attention(const Layer& layer, const BatchView& batch) {
@@ -278,7 +273,7 @@ void Program::run_attention(const Layer& layer, const BatchView& batch) {
   buf.query.reserve(rows, s.num_heads * s.head_dim);
   buf.key.reserve(rows, s.num_kv_heads * s.head_dim);
   buf.value.reserve(rows, s.num_kv_heads * s.head_dim);
-  multiply(buf.normed, rows,
+  multiply(buf.normed, buf.quantized, rows,
            {{*s.query.matrix, s.query.bias, buf.query},
             {*s.key.matrix, s.key.bias, buf.key},
             {*s.value.matrix, s.value.bias, buf.value}},
@@ -287,17 +282,18 @@ void Program::run_attention(const Layer& layer, const BatchView& batch) {
   attend(layer, batch);
   if (s.post_norm) {
     buf.normed.reserve(rows, hidden_);
-    multiply(buf.mixed, rows, {{*s.output.matrix, s.output.bias, buf.normed}}, false);
+    multiply(buf.mixed, buf.quantized, rows, {{*s.output.matrix, s.output.bias, buf.normed}},
+             false);
     add_post_norm(*s.post_norm, rows);
   } else {
-    multiply(buf.mixed, rows, {{*s.output.matrix, s.output.bias, buf.residual}}, true);
+    multiply(buf.mixed, buf.quantized, rows, {{*s.output.matrix, s.output.bias, buf.residual}},
+             true);
   }
 }
 
 // Query and key norms, rotation, and the new keys and values into their cache slots.
 void Program::rotate_and_store(const Layer& layer, const BatchView& batch) {
   const AttentionStage& s = *layer.attention;
-  const CacheView& cache = layer.cache;
   const RopeTable& rope = ropes_[s.rope];
   Buffers& buf = *buffers_;
   const size_t dim = s.head_dim;
@@ -309,19 +305,11 @@ void Program::rotate_and_store(const Layer& layer, const BatchView& batch) {
     for (size_t r = begin; r < end; ++r) {
       for (size_t h = 0; h < s.num_heads; ++h) turn(buf.query.row(r) + h * dim, s.query_norm, r);
       const auto position = static_cast<size_t>(batch.positions[r]);
-      const size_t slot = position % kCacheBlockTokens;
-      const int32_t* table = batch.block_tables + buf.sequence_of_row[r] * batch.table_width;
-      const auto block = static_cast<size_t>(table[position / kCacheBlockTokens]);
+      const size_t block = batch.block(buf.sequence_of_row[r], position);
       for (size_t h = 0; h < s.num_kv_heads; ++h) {
         float* key = buf.key.row(r) + h * dim;
         turn(key, s.key_norm, r);
-        uint16_t* keys = cache.keys + cache.key_offset(block, h);
-        for (size_t d = 0; d < dim; ++d)
-          keys[d / 2 * 32 + slot * 2 + d % 2] = float_to_bfloat16(key[d]);
-        const float* value = buf.value.row(r) + h * dim;
-        uint16_t* values =
-            cache.values + cache.value_offset(block, h) + slot / 2 * cache.padded_dim * 2;
-        for (size_t d = 0; d < dim; ++d) values[d * 2 + slot % 2] = float_to_bfloat16(value[d]);
+        layer.cache.store(block, position % kCacheBlockTokens, h, key, buf.value.row(r) + h * dim);
       }
     }
   });
@@ -331,41 +319,16 @@ void Program::attend(const Layer& layer, const BatchView& batch) {
   const AttentionStage& s = *layer.attention;
   Buffers& buf = *buffers_;
   const size_t width = s.num_heads * s.head_dim;
-  const size_t group = s.num_heads / s.num_kv_heads;
   buf.mixed.reserve(batch.rows, width);
-  size_t longest = 0;
-  for (size_t r = 0; r < batch.rows; ++r)
-    longest = std::max(longest, static_cast<size_t>(batch.positions[r]) + 1);
-  if (s.window != 0) longest = std::min(longest, s.window);
-  buf.scratch.resize(static_cast<size_t>(pool_->threads()));
-  for (std::vector<float>& scratch : buf.scratch)
-    scratch.resize(
-        std::max(scratch.size(), group * (round_up(longest, 16) + 16) + layer.cache.padded_dim));
-  pool_->parallel_for(batch.rows * s.num_kv_heads, 1, [&](size_t begin, size_t end, int worker) {
-    for (size_t i = begin; i < end; ++i) {
-      const size_t row = i / s.num_kv_heads;
-      const auto position = static_cast<size_t>(batch.positions[row]);
-      AttendItem item{};
-      item.cache = &layer.cache;
-      item.block_table = batch.block_tables + buf.sequence_of_row[row] * batch.table_width;
-      item.kv_head = i % s.num_kv_heads;
-      item.group = group;
-      item.queries = buf.query.row(row) + item.kv_head * group * s.head_dim;
-      item.output = buf.mixed.row(row) + item.kv_head * group * s.head_dim;
-      item.scale = s.scale;
-      item.last = position;
-      item.first = s.window != 0 && position + 1 > s.window ? position + 1 - s.window : 0;
-      item.scratch = buf.scratch[static_cast<size_t>(worker)].data();
-      kernels_.attend(item);
-    }
-  });
+  const AttentionShape shape{s.num_heads, s.scale, s.window != 0 ? s.window : SIZE_MAX};
+  buf.attention.run({shape, layer.cache.view(), batch, buf.query, buf.mixed});
   const bool quantize = s.output.matrix->quantized();
   if (quantize) buf.quantized.reserve(batch.rows, width, planes_);
   pool_->parallel_for(batch.rows, 8, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* mixed = buf.mixed.row(r);
       std::fill(mixed + width, mixed + buf.mixed.stride(), 0.0f);
-      if (quantize) kernels_.quantize_row(mixed, r, buf.quantized.view());
+      if (quantize) lepton::quantize(kernels_, mixed, r, buf.quantized.view());
     }
   });
 }
@@ -378,25 +341,35 @@ void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
   normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.gate, &s.up}));
   buf.gate.reserve(rows, inner);
   buf.up.reserve(rows, inner);
-  multiply(buf.normed, rows,
-           {{*s.gate.matrix, s.gate.bias, buf.gate}, {*s.up.matrix, s.up.bias, buf.up}}, false);
   const bool quantize = s.down.matrix->quantized();
-  if (quantize) buf.quantized.reserve(rows, inner, planes_);
+  if (quantize) buf.activated.reserve(rows, inner, planes_);
   const auto activate = s.gelu ? kernels_.gelu_tanh_gate : kernels_.silu_gate;
-  pool_->parallel_for(rows, 4, [&](size_t begin, size_t end, int) {
-    for (size_t r = begin; r < end; ++r) {
-      float* y = buf.gate.row(r);
-      activate(y, buf.up.row(r), round_up(inner, kPanelRows), y);
-      std::fill(y + inner, y + buf.gate.stride(), 0.0f);
-      if (quantize) kernels_.quantize_row(y, r, buf.quantized.view());
-    }
-  });
+  constexpr size_t kPanelsPerBlock = kBlockColumns / kPanelRows;
+  const size_t panels = s.gate.matrix->panels();
+  // Blocks of 32 columns go from the two products to the quantized result in one go.
+  parallel_patches(
+      *pool_, (panels + kPanelsPerBlock - 1) / kPanelsPerBlock, rows,
+      [&](size_t begin, size_t end, size_t row_begin, size_t row_end) {
+        const size_t first = begin * kPanelsPerBlock;
+        const Patch patch{first, std::min(end * kPanelsPerBlock, panels) - first, row_begin,
+                          row_end};
+        for (const Term& term :
+             {Term{*s.gate.matrix, s.gate.bias, buf.gate}, Term{*s.up.matrix, s.up.bias, buf.up}})
+          multiply_patch(kernels_, buf.normed, buf.quantized.view(), term, patch, false);
+        const size_t column = first * kPanelRows, columns = patch.count * kPanelRows;
+        for (size_t r = row_begin; r < row_end; ++r) {
+          float* y = buf.gate.row(r);
+          activate(y + column, buf.up.row(r) + column, columns, y + column);
+          std::fill(y + column + columns, y + end * kBlockColumns, 0.0f);
+          if (quantize) kernels_.quantize_row(y, r, begin, end, buf.activated.view());
+        }
+      });
   if (s.post_norm) {
     buf.normed.reserve(rows, hidden_);
-    multiply(buf.gate, rows, {{*s.down.matrix, s.down.bias, buf.normed}}, false);
+    multiply(buf.gate, buf.activated, rows, {{*s.down.matrix, s.down.bias, buf.normed}}, false);
     add_post_norm(*s.post_norm, rows);
   } else {
-    multiply(buf.gate, rows, {{*s.down.matrix, s.down.bias, buf.residual}}, true);
+    multiply(buf.gate, buf.activated, rows, {{*s.down.matrix, s.down.bias, buf.residual}}, true);
   }
 }
 
@@ -426,7 +399,7 @@ void Program::run_head(const BatchView& batch, float* logits) {
     const size_t rows = std::min(kRowBlock, batch.num_logits - first);
     normalize(head_norm_, buf.mixed.row(first), rows, head_.matrix->quantized());
     buf.logits.reserve(rows, vocabulary);
-    multiply(buf.normed, rows, {{*head_.matrix, head_.bias, buf.logits}}, false);
+    multiply(buf.normed, buf.quantized, rows, {{*head_.matrix, head_.bias, buf.logits}}, false);
     for (size_t r = 0; r < rows; ++r)
       std::memcpy(logits + (first + r) * vocabulary, buf.logits.row(r), vocabulary * sizeof(float));
   }

@@ -8,14 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "batch.h"
 #include "kernels.h"
 #include "matrix.h"
 #include "products.h"
 #include "thread_pool.h"
 
 namespace lepton {
-
-constexpr int kCacheBlockTokens = 16;
 
 using SharedMatrix = std::shared_ptr<const Matrix>;
 
@@ -52,26 +51,13 @@ struct GatedMlpStage {
   std::optional<NormWeights> post_norm;
 };
 
-// One ragged step; see Batch in executors/base.py.
-struct BatchView {
-  const int32_t* token_ids;
-  const int32_t* positions;
-  size_t rows;
-  const int32_t* row_starts;
-  size_t sequences;
-  const int32_t* block_tables;
-  size_t table_width;
-  const int32_t* logit_rows;
-  size_t num_logits;
-};
-
 // Stages are added once, in order, then forward() runs them any number of times. One caller at
 // a time: a second one gets std::logic_error.
 class Program {
  public:
   // `planes` of int8 activations (1 or 2); `isa` empty for the machine's best.
   Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
-          const std::string& isa);
+          CacheType cache_type, const std::string& isa);
   ~Program();
 
   void set_embedding(SharedMatrix matrix, float scale);
@@ -102,7 +88,8 @@ class Program {
   void attend(const Layer& layer, const BatchView& batch);
   void run_gated_mlp(const Layer& layer, const BatchView& batch);
   void run_head(const BatchView& batch, float* logits);
-  void multiply(const Rows& input, size_t rows, std::initializer_list<Term> terms, bool accumulate);
+  void multiply(const Rows& input, const QuantizedBuffer& quantized, size_t rows,
+                std::initializer_list<Term> terms, bool accumulate);
   void add_post_norm(const NormWeights& norm, size_t rows);
   void normalize(const NormWeights& norm, const float* x, size_t rows, bool quantize);
 
@@ -111,6 +98,7 @@ class Program {
   const size_t hidden_;
   const size_t num_blocks_;
   const int planes_;
+  const CacheType cache_type_;
   SharedMatrix embedding_;
   float embedding_scale_ = 1.0f;
   std::vector<RopeTable> ropes_;

@@ -17,11 +17,13 @@ struct Simd {
 #ifdef LEPTON_AVXVNNI
   static constexpr const char* kName = "avxvnni";
   static constexpr int kSignedBias = 128;
+  static constexpr bool kWords = false;
 #else
   static constexpr const char* kName = "avx2";
-  static constexpr int kSignedBias = 0;
+  static constexpr bool kWords = true;
 #endif
-  static constexpr int kRowTile = 2;
+  static constexpr size_t kPanelTile = 1;
+  static constexpr size_t kQueryTile = 5;
 
   struct F {
     __m256 lo, hi;
@@ -52,10 +54,33 @@ struct Simd {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
   }
+  static F keep_at_least(F a, F b) {
+    return {_mm256_and_ps(a.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_GE_OQ)),
+            _mm256_and_ps(a.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_GE_OQ))};
+  }
+  static uint32_t at_least(F a, F b) {
+    const int lo = _mm256_movemask_ps(_mm256_cmp_ps(a.lo, b.lo, _CMP_GE_OQ));
+    const int hi = _mm256_movemask_ps(_mm256_cmp_ps(a.hi, b.hi, _CMP_GE_OQ));
+    return static_cast<uint32_t>(lo | hi << 8);
+  }
 
   static I set1(int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+  static I add(I a, I b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+  static I mul(I a, I b) {
+    return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
+  }
   static F to_float(I v) { return {_mm256_cvtepi32_ps(v.lo), _mm256_cvtepi32_ps(v.hi)}; }
   static I round(F v) { return {_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi)}; }
+  static float largest_magnitude(F a, F b) {
+    const F x = abs(a), y = abs(b);
+    const __m256i eight =
+        _mm256_max_epi32(_mm256_max_epi32(_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)),
+                         _mm256_max_epi32(_mm256_castps_si256(y.lo), _mm256_castps_si256(y.hi)));
+    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(four));
+  }
   static F scale_by_power(F v, I n) {
     const __m256i bias = _mm256_set1_epi32(127);
     const __m256i lo = _mm256_slli_epi32(_mm256_add_epi32(n.lo, bias), 23);
@@ -124,7 +149,7 @@ struct Simd {
     return {_mm256_shuffle_epi8(t, index.lo), _mm256_shuffle_epi8(t, index.hi)};
   }
 
-  static __m256i broadcast4(const int8_t* a) {
+  static __m256i broadcast4(const void* a) {
     int32_t four;
     std::memcpy(&four, a, sizeof four);
     return _mm256_set1_epi32(four);
@@ -134,24 +159,46 @@ struct Simd {
     const __m256i b = broadcast4(a);
     return {_mm256_dpbusd_avx_epi32(sum.lo, w.lo, b), _mm256_dpbusd_avx_epi32(sum.hi, w.hi, b)};
   }
-  static I dot_s8(I sum, B w, const int8_t* a) {
+  static B signed_operand(B w) {
     const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80));
-    return dot(sum, {_mm256_xor_si256(w.lo, flip), _mm256_xor_si256(w.hi, flip)}, a);
+    return {_mm256_xor_si256(w.lo, flip), _mm256_xor_si256(w.hi, flip)};
   }
+  static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
 #else
-  // Sums of two products stay within 63 * 127 * 2 (dot) and 128 * 127 * 2 (dot_s8): no saturation.
-  static __m256i dot_half(__m256i sum, __m256i w, __m256i a) {
-    const __m256i pairs = _mm256_maddubs_epi16(w, a);
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  // Sixteen-bit lanes. Words of a quad lie as inputs 0, 2, 1, 3: the even bytes of every output,
+  // then the odd ones.
+  struct W {
+    __m256i lo, hi;
+  };
+  static void store_words(int16_t* p, I v) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8));
   }
-  static I dot(I sum, B w, const int8_t* a) {
-    const __m256i b = broadcast4(a);
-    return {dot_half(sum.lo, w.lo, b), dot_half(sum.hi, w.hi, b)};
+  static W even_unsigned(B v) {
+    const __m256i mask = _mm256_set1_epi16(0xff);
+    return {_mm256_and_si256(v.lo, mask), _mm256_and_si256(v.hi, mask)};
   }
-  static I dot_s8(I sum, B w, const int8_t* a) {
-    const __m256i b = broadcast4(a);
-    return {dot_half(sum.lo, _mm256_abs_epi8(w.lo), _mm256_sign_epi8(b, w.lo)),
-            dot_half(sum.hi, _mm256_abs_epi8(w.hi), _mm256_sign_epi8(b, w.hi))};
+  static W odd_unsigned(B v) { return {_mm256_srli_epi16(v.lo, 8), _mm256_srli_epi16(v.hi, 8)}; }
+  static W even_signed(B v) {
+    return {_mm256_srai_epi16(_mm256_slli_epi16(v.lo, 8), 8),
+            _mm256_srai_epi16(_mm256_slli_epi16(v.hi, 8), 8)};
+  }
+  static W odd_signed(B v) { return {_mm256_srai_epi16(v.lo, 8), _mm256_srai_epi16(v.hi, 8)}; }
+  static W add(W a, W b) { return {_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)}; }
+  // w[2c] a[0] + w[2c + 1] a[1] in lane c.
+  static I multiply_words(W w, const int16_t* a) {
+    const __m256i two = broadcast4(a);
+    return {_mm256_madd_epi16(w.lo, two), _mm256_madd_epi16(w.hi, two)};
+  }
+  // w[4c] a[0] + w[4c + 1] a[1] in word 2c, w[4c + 2] a[2] + w[4c + 3] a[3] in word 2c + 1.
+  static W multiply_bytes(B w, const int8_t* a) {
+    const __m256i four = broadcast4(a);
+    return {_mm256_maddubs_epi16(w.lo, four), _mm256_maddubs_epi16(w.hi, four)};
+  }
+  static I add_pairs(W v) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    return {_mm256_madd_epi16(v.lo, ones), _mm256_madd_epi16(v.hi, ones)};
   }
 #endif
 };

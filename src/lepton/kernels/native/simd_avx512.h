@@ -15,7 +15,9 @@ namespace {
 struct Simd {
   static constexpr const char* kName = "avx512";
   static constexpr int kSignedBias = 128;
-  static constexpr int kRowTile = 4;
+  static constexpr bool kWords = false;
+  static constexpr size_t kPanelTile = 2;
+  static constexpr size_t kQueryTile = 12;
 
   struct F {
     __m512 v;
@@ -38,10 +40,21 @@ struct Simd {
   static F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
   static F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
   static F abs(F a) { return {_mm512_abs_ps(a.v)}; }
+  static F keep_at_least(F a, F b) {
+    return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ), a.v)};
+  }
+  static uint32_t at_least(F a, F b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }
 
   static I set1(int32_t v) { return {_mm512_set1_epi32(v)}; }
+  static I add(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+  static I mul(I a, I b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
   static F to_float(I v) { return {_mm512_cvtepi32_ps(v.v)}; }
   static I round(F v) { return {_mm512_cvtps_epi32(v.v)}; }
+  static float largest_magnitude(F a, F b) {
+    const __m512i most =
+        _mm512_max_epi32(_mm512_castps_si512(abs(a).v), _mm512_castps_si512(abs(b).v));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(most))));
+  }
   static F scale_by_power(F v, I n) {
     const __m512i bits = _mm512_slli_epi32(_mm512_add_epi32(n.v, _mm512_set1_epi32(127)), 23);
     return {_mm512_mul_ps(v.v, _mm512_castsi512_ps(bits))};
@@ -92,10 +105,10 @@ struct Simd {
     std::memcpy(&four, a, sizeof four);
     return {_mm512_dpbusd_epi32(sum.v, w.v, _mm512_set1_epi32(four))};
   }
-  static I dot_s8(I sum, B w, const int8_t* a) {
-    const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
-    return dot(sum, {_mm512_xor_si512(w.v, flip)}, a);
+  static B signed_operand(B w) {
+    return {_mm512_xor_si512(w.v, _mm512_set1_epi8(static_cast<char>(0x80)))};
   }
+  static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
 };
 
 }  // namespace

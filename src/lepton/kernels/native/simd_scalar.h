@@ -11,10 +11,15 @@ namespace {
 
 struct Simd {
   static constexpr const char* kName = "scalar";
-  // Added to signed weights by dot_s8; the caller starts the sum at -kSignedBias *
-  // sum(activations).
+  // What signed_operand adds to a weight; the caller starts the sum at -kSignedBias times the sum
+  // of the activations.
   static constexpr int kSignedBias = 0;
-  static constexpr int kRowTile = 2;
+  // Whether products go through words (see WordDot) for want of four-way byte products.
+  static constexpr bool kWords = false;
+  // Panels that many rows pass together.
+  static constexpr size_t kPanelTile = 1;
+  // Queries that share a load of keys and values.
+  static constexpr size_t kQueryTile = 6;
 
   struct F {
     float lane[16];
@@ -67,11 +72,36 @@ struct Simd {
   static F abs(F a) {
     return map([&](int i) { return std::fabs(a.lane[i]); });
   }
+  // a where it is at least b, otherwise 0.
+  static F keep_at_least(F a, F b) {
+    return map([&](int i) { return a.lane[i] >= b.lane[i] ? a.lane[i] : 0.0f; });
+  }
+  // Bit i: a[i] >= b[i].
+  static uint32_t at_least(F a, F b) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(a.lane[i] >= b.lane[i]) << i;
+    return bits;
+  }
 
   static I set1(int32_t v) {
     I r;
     for (int32_t& lane : r.lane) lane = v;
     return r;
+  }
+  template <class Op>
+  static I map_integers(Op op) {
+    I r;
+    for (int i = 0; i < 16; ++i) r.lane[i] = static_cast<int32_t>(op(i));
+    return r;
+  }
+  // Modulo 2^32.
+  static I add(I a, I b) {
+    return map_integers(
+        [&](int i) { return static_cast<uint32_t>(a.lane[i]) + static_cast<uint32_t>(b.lane[i]); });
+  }
+  static I mul(I a, I b) {
+    return map_integers(
+        [&](int i) { return static_cast<uint32_t>(a.lane[i]) * static_cast<uint32_t>(b.lane[i]); });
   }
   static F to_float(I v) {
     return map([&](int i) { return static_cast<float>(v.lane[i]); });
@@ -85,6 +115,15 @@ struct Simd {
       r.lane[i] = fits ? static_cast<int32_t>(std::nearbyint(x)) : INT32_MIN;
     }
     return r;
+  }
+  // The largest magnitude in both; a NaN is larger than anything.
+  static float largest_magnitude(F a, F b) {
+    uint32_t most = 0;
+    for (int i = 0; i < 32; ++i) {
+      const uint32_t bits = lepton::float_to_bits(i < 16 ? a.lane[i] : b.lane[i - 16]);
+      if ((bits & 0x7fffffffu) > most) most = bits & 0x7fffffffu;
+    }
+    return lepton::bits_to_float(most);
   }
   // v * 2^n for n in [-126, 127].
   static F scale_by_power(F v, I n) {
@@ -163,6 +202,8 @@ struct Simd {
       for (int j = 0; j < 4; ++j) sum.lane[c] += w.lane[4 * c + j] * a[j];
     return sum;
   }
+  // What dot_s8 takes for signed weights.
+  static B signed_operand(B w) { return w; }
   // The same for signed weights.
   static I dot_s8(I sum, B w, const int8_t* a) {
     for (int c = 0; c < 16; ++c)

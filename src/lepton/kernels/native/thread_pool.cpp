@@ -3,10 +3,16 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <set>
 #include <stdexcept>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -16,12 +22,30 @@ namespace lepton {
 
 namespace {
 
-constexpr int kSpins = 4000;
+// Long enough for the serial part between two loops of a step, far shorter than a time slice: a
+// thread that waits for a descheduled one gives its core away, and the kernel moves the other
+// there.
+constexpr std::chrono::microseconds kSpinTime{50};
 
 void pause_briefly() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
 #endif
+}
+
+// Returns when `ready` holds or kSpinTime has passed.
+template <class Ready>
+void spin_until(const Ready& ready) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (ready()) return;
+      pause_briefly();
+    }
+  } while (Clock::now() - begin < kSpinTime);
 }
 
 // Flushing denormals to zero avoids stalls of a hundred cycles; the caller gets its mode back.
@@ -33,7 +57,54 @@ class DenormalsAsZero {
 
  private:
   unsigned saved_;
+#elif defined(__aarch64__)
+  DenormalsAsZero() : saved_(__builtin_aarch64_get_fpcr()) {
+    __builtin_aarch64_set_fpcr(saved_ | 1u << 24);
+  }
+  ~DenormalsAsZero() { __builtin_aarch64_set_fpcr(saved_); }
+
+ private:
+  unsigned saved_;
 #endif
+};
+
+// How a loop is cut: every round hands each thread one chunk, about half of what is left in all,
+// until chunks are one grain. Cf. Hummel, Schonberg, Flynn: "Factoring", CACM 35(8), 1992.
+class Schedule {
+ public:
+  explicit Schedule(size_t threads) : threads_(threads) {}
+
+  void cut(size_t count, size_t grain) {
+    count_ = count;
+    last_ = 0;
+    size_t begin = 0, left = (count - 1) / grain + 1;
+    for (;; ++last_) {
+      const size_t size = std::max<size_t>(1, left / (2 * threads_));
+      rounds_[last_] = {begin * grain, size * grain};
+      if (size == 1) break;
+      begin += size * threads_;
+      left -= size * threads_;
+    }
+    chunks_ = last_ * threads_ + left;
+  }
+
+  size_t chunks() const { return chunks_; }
+
+  // [begin, end)
+  std::pair<size_t, size_t> chunk(size_t index) const {
+    const size_t round = std::min(index / threads_, last_);
+    const auto& [first, size] = rounds_[round];
+    const size_t begin = first + (index - round * threads_) * size;
+    return {begin, std::min(begin + size, count_)};
+  }
+
+ private:
+  struct Round {
+    size_t begin, size;
+  };
+  const size_t threads_;
+  size_t count_ = 0, chunks_ = 0, last_ = 0;
+  std::array<Round, 80> rounds_;  // of 64 bits each takes one, and a few more for rounding
 };
 
 std::mutex& registry_mutex() {
@@ -61,91 +132,82 @@ void register_pool(ThreadPool* pool) {
 
 }  // namespace
 
-// State shared with the workers. A loop is open while `state` carries the open bit; a worker joins
-// it by raising the count below that bit, which fails once the loop is closed, so that the caller
-// never waits for a worker that has not woken up. A worker touches the loop's fields only while
-// counted.
-struct ThreadPool::Workers {
-  static constexpr uint32_t kOpen = uint32_t{1} << 31;
-  static constexpr uint32_t kJoined = kOpen - 1;
-
-  size_t count = 0;
-  size_t chunk = 1;
-  const void* body = nullptr;
-  Invoke invoke = nullptr;
-  alignas(64) std::atomic<uint32_t> generation{0};
-  alignas(64) std::atomic<uint32_t> state{0};
-  alignas(64) std::atomic<size_t> next{0};
-  std::atomic<bool> stop{false};
-  std::vector<std::thread> threads;
-
-  explicit Workers(int extra) {
-    threads.reserve(static_cast<size_t>(extra));
+// State shared with the workers. Whoever counts `tickets` down from above zero owns one chunk of
+// the loop that is open now, and the loop lasts until that chunk is reported: only then does a
+// thread read the loop's fields, and the caller never waits for a worker that has not woken up or
+// found nothing to do.
+class ThreadPool::Workers {
+ public:
+  explicit Workers(int threads) : schedule_(static_cast<size_t>(threads)) {
+    threads_.reserve(static_cast<size_t>(threads) - 1);
     try {
-      for (int i = 0; i < extra; ++i) threads.emplace_back([this, i] { work(i + 1); });
+      for (int worker = 1; worker < threads; ++worker)
+        threads_.emplace_back([this, worker] { work(worker); });
     } catch (...) {
-      join_all();
+      stop();
       throw;
     }
   }
 
-  ~Workers() { join_all(); }
+  ~Workers() { stop(); }
 
-  void join_all() {
-    stop = true;
-    generation.fetch_add(1);
-    generation.notify_all();
-    for (std::thread& thread : threads) thread.join();
+  void run(size_t count, size_t grain, const void* body, Invoke invoke) {
+    schedule_.cut(count, grain);
+    body_ = body;
+    invoke_ = invoke;
+    const auto chunks = static_cast<int32_t>(schedule_.chunks());
+    unfinished_.store(chunks, std::memory_order_relaxed);
+    tickets_.store(chunks, std::memory_order_release);
+    loops_.fetch_add(1, std::memory_order_release);
+    loops_.notify_all();
+    take_chunks(0);
+    const auto left = [this] { return unfinished_.load(std::memory_order_acquire); };
+    spin_until([&] { return left() == 0; });
+    for (int32_t seen; (seen = left()) != 0;) unfinished_.wait(seen, std::memory_order_acquire);
   }
 
-  void take_chunks(int worker) {
-    for (;;) {
-      const size_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
-      if (begin >= count) return;
-      invoke(body, begin, std::min(begin + chunk, count), worker);
-    }
-  }
-
-  bool join_loop() {
-    uint32_t seen = state.load(std::memory_order_acquire);
-    while (seen & kOpen)
-      if (state.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
-    return false;
+ private:
+  void stop() {
+    stop_.store(true, std::memory_order_relaxed);
+    loops_.fetch_add(1, std::memory_order_release);
+    loops_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
   }
 
   void work(int worker) {
-    const DenormalsAsZero mode;
-    uint32_t seen = 0;
+    [[maybe_unused]] const DenormalsAsZero mode{};
     for (;;) {
-      for (int i = 0; i < kSpins && generation.load(std::memory_order_acquire) == seen; ++i)
-        pause_briefly();
-      generation.wait(seen, std::memory_order_acquire);
-      seen = generation.load(std::memory_order_acquire);
-      if (stop) return;
-      if (!join_loop()) continue;
-      take_chunks(worker);
-      if (state.fetch_sub(1, std::memory_order_acq_rel) == 1) state.notify_one();
+      const uint32_t seen = loops_.load(std::memory_order_acquire);
+      if (stop_.load(std::memory_order_relaxed)) return;
+      const auto ready = [this] { return tickets_.load(std::memory_order_relaxed) > 0; };
+      spin_until(ready);
+      if (ready())
+        take_chunks(worker);
+      else
+        loops_.wait(seen, std::memory_order_acquire);
     }
   }
 
-  void run(size_t total, size_t step, const void* loop_body, Invoke loop_invoke) {
-    count = total;
-    chunk = step;
-    body = loop_body;
-    invoke = loop_invoke;
-    next.store(0, std::memory_order_relaxed);
-    state.store(kOpen, std::memory_order_release);
-    generation.fetch_add(1, std::memory_order_release);
-    generation.notify_all();
-    take_chunks(0);
-    uint32_t left = state.fetch_and(~kOpen, std::memory_order_acq_rel) & kJoined;
-    for (int i = 0; i < kSpins && left != 0; ++i) {
-      pause_briefly();
-      left = state.load(std::memory_order_acquire);
+  void take_chunks(int worker) {
+    int32_t done = 0, ticket;
+    for (; (ticket = tickets_.fetch_sub(1, std::memory_order_acq_rel)) > 0; ++done) {
+      const auto [begin, end] = schedule_.chunk(schedule_.chunks() - static_cast<size_t>(ticket));
+      invoke_(body_, begin, end, worker);
     }
-    while ((left = state.load(std::memory_order_acquire)) != 0)
-      state.wait(left, std::memory_order_acquire);
+    if (done != 0 && unfinished_.fetch_sub(done, std::memory_order_acq_rel) == done && worker != 0)
+      unfinished_.notify_one();
   }
+
+  // The loop.
+  alignas(64) const void* body_ = nullptr;
+  Invoke invoke_ = nullptr;
+  Schedule schedule_;
+
+  alignas(64) std::atomic<int32_t> tickets_{0};
+  alignas(64) std::atomic<int32_t> unfinished_{0};
+  alignas(64) std::atomic<uint32_t> loops_{0};  // begun so far; idle workers sleep on it
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> threads_;
 };
 
 ThreadPool::ThreadPool(int threads) : threads_(threads) {
@@ -164,14 +226,14 @@ void ThreadPool::forget_workers() {
   static_cast<void>(workers_.release());
 }
 
-void ThreadPool::run(size_t count, size_t chunk, const void* body, Invoke invoke) {
-  const DenormalsAsZero mode;
-  if (threads_ == 1 || count <= chunk) {
+void ThreadPool::run(size_t count, size_t grain, const void* body, Invoke invoke) {
+  [[maybe_unused]] const DenormalsAsZero mode{};
+  if (threads_ == 1 || count <= grain) {
     invoke(body, 0, count, 0);
     return;
   }
-  if (!workers_) workers_ = std::make_unique<Workers>(threads_ - 1);
-  workers_->run(count, chunk, body, invoke);
+  if (!workers_) workers_ = std::make_unique<Workers>(threads_);
+  workers_->run(count, grain, body, invoke);
 }
 
 }  // namespace lepton

@@ -1,18 +1,13 @@
 // A persistent pool of workers that share one loop at a time.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
-#include <functional>
 #include <memory>
-#include <thread>
-#include <type_traits>
-#include <vector>
 
 namespace lepton {
 
-// The calling thread takes part in the work. Workers start with the first loop, take chunks from a
-// shared counter (so that a descheduled core does not hold up the rest), spin briefly between loops
+// The calling thread takes part in the work. Workers start with the first loop, take chunks until
+// none is left (so that a descheduled core does not hold up the rest), spin briefly between loops
 // and then sleep. Not reentrant: one loop at a time. After fork() the child starts workers anew.
 class ThreadPool {
  public:
@@ -24,12 +19,14 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  // Calls body(begin, end, worker) over [0, count) in chunks of at most `chunk`; returns when all
-  // are done. `worker` is in [0, threads()). The body must not throw.
+  // Calls body(begin, end, worker) over [0, count) in chunks that shrink towards the end of the
+  // loop and begin at multiples of `grain`, the least worth a call; returns when all are done.
+  // `worker` is in [0, threads()). The body must not throw. Throws std::system_error when the
+  // workers cannot be started.
   template <class Body>
-  void parallel_for(size_t count, size_t chunk, const Body& body) {
+  void parallel_for(size_t count, size_t grain, const Body& body) {
     if (count == 0) return;
-    run(count, chunk, &body, [](const void* b, size_t begin, size_t end, int worker) noexcept {
+    run(count, grain, &body, [](const void* b, size_t begin, size_t end, int worker) noexcept {
       (*static_cast<const Body*>(b))(begin, end, worker);
     });
   }
@@ -39,9 +36,9 @@ class ThreadPool {
 
  private:
   using Invoke = void (*)(const void*, size_t, size_t, int) noexcept;
-  struct Workers;
+  class Workers;
 
-  void run(size_t count, size_t chunk, const void* body, Invoke invoke);
+  void run(size_t count, size_t grain, const void* body, Invoke invoke);
 
   const int threads_;
   std::unique_ptr<Workers> workers_;

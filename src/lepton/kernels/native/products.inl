@@ -1,0 +1,386 @@
+// Matrix products. Part of kernels.inl.
+
+// Quad `Q` of a block as 64 bytes: unsigned codes, or signed weights for the 8-bit and table types.
+template <Codes C, int Q>
+LEPTON_INLINE B load_quad(const uint8_t* block) {
+  if constexpr (C == Codes::kS8) {
+    return Simd::load_bytes(block + Q * 64);
+  } else if constexpr (C == Codes::kU2 || C == Codes::kU3) {
+    const B low =
+        Simd::bit_and(Simd::template shift<-(Q % 4) * 2>(Simd::load_bytes(block + Q / 4 * 64)), 3);
+    if constexpr (C == Codes::kU2) return low;
+    const B high = Simd::load_bytes(block + 128);
+    return Simd::bit_or(low, Simd::bit_and(Simd::template shift<2 - Q>(high), 4));
+  } else {
+    B low = Simd::load_bytes(block + Q % 4 * 64);
+    if constexpr (Q >= 4) low = Simd::template shift<-4>(low);
+    low = Simd::bit_and(low, 15);
+    if constexpr (C == Codes::kTable4) return Simd::lookup(lepton::kIq4Values, low);
+    if constexpr (C == Codes::kU5) {
+      const B high = Simd::load_bytes(block + 256);
+      low = Simd::bit_or(low, Simd::bit_and(Simd::template shift<4 - Q>(high), 16));
+    }
+    if constexpr (C == Codes::kU6) {
+      const B high = Simd::load_bytes(block + 256 + Q / 4 * 64);
+      low = Simd::bit_or(low, Simd::bit_and(Simd::template shift<4 - Q % 4 * 2>(high), 48));
+    }
+    return low;
+  }
+}
+
+template <Codes C>
+constexpr bool kSigned = C == Codes::kS8 || C == Codes::kTable4;
+
+template <Codes C>
+constexpr int kLargestCode = C == Codes::kU2   ? 3
+                             : C == Codes::kU3 ? 7
+                             : C == Codes::kU4 ? 15
+                             : C == Codes::kU5 ? 31
+                             : C == Codes::kU6 ? 63
+                                               : 255;
+
+// How the codes of a block meet the activations of one row. Each way prepares a quad once for many
+// rows, adds quads to a sum that starts at a given number, and finishes as sixteen 32-bit integers:
+// the exact sum of code · activation, activations being first or 254 · first + second.
+
+// Four-way byte products summed in 32 bits, one sum per plane.
+template <class S, Codes C, int Planes>
+struct PlaneDot {
+  using Weights = B;
+  struct Sum {
+    I plane[Planes];
+  };
+  static constexpr int kOffset = kSigned<C> ? S::kSignedBias : 0;
+
+  static LEPTON_INLINE Weights prepare(B quad) {
+    return kSigned<C> ? S::signed_operand(quad) : quad;
+  }
+  static LEPTON_INLINE Sum start(int32_t value) {
+    Sum sum;
+    for (I& plane : sum.plane) plane = S::set1(0);
+    sum.plane[Planes - 1] = S::set1(value);
+    return sum;
+  }
+  template <int Q>
+  static LEPTON_INLINE void add(Sum& sum, const Weights& weights, const QuantizedRows& x,
+                                size_t at) {
+    for (int p = 0; p < Planes; ++p) {
+      const int8_t* four = x.values[p] + at * kBlockColumns + Q * 4;
+      if constexpr (kSigned<C>)
+        sum.plane[p] = S::dot_s8(sum.plane[p], weights, four);
+      else
+        sum.plane[p] = S::dot(sum.plane[p], weights, four);
+    }
+  }
+  static LEPTON_INLINE I finish(const Sum& sum) {
+    if constexpr (Planes == 1) return sum.plane[0];
+    return S::add(S::mul(sum.plane[0], S::set1(254)), sum.plane[Planes - 1]);
+  }
+};
+
+// For instruction sets without four-way byte products: words times words, summed in pairs to 32
+// bits. Both planes are one word.
+template <class S, Codes C>
+struct WordDot {
+  struct Weights {
+    typename S::W even, odd;
+  };
+  using Sum = I;
+  static constexpr int kOffset = 0;
+
+  static LEPTON_INLINE Weights prepare(B quad) {
+    if constexpr (kSigned<C>) return {S::even_signed(quad), S::odd_signed(quad)};
+    return {S::even_unsigned(quad), S::odd_unsigned(quad)};
+  }
+  static LEPTON_INLINE Sum start(int32_t value) { return S::set1(value); }
+  template <int Q>
+  static LEPTON_INLINE void add(Sum& sum, const Weights& weights, const QuantizedRows& x,
+                                size_t at) {
+    const int16_t* four = x.words + at * kBlockColumns + Q * 4;
+    sum = S::add(sum, S::multiply_words(weights.even, four));
+    sum = S::add(sum, S::multiply_words(weights.odd, four + 2));
+  }
+  static LEPTON_INLINE I finish(const Sum& sum) { return sum; }
+};
+
+// For the same and small codes: byte products in pairs, summed in 16 bits as long as they fit.
+template <class S, Codes C, int GroupQuads>
+struct PairDot {
+  using Weights = B;
+  struct Sum {
+    I total;
+    typename S::W pairs;
+  };
+  static constexpr int kOffset = 0;
+  // Quads whose pairs of products fit in 16 bits together, as far as one group goes.
+  static constexpr int kFit = 32767 / (kLargestCode<C> * 127 * 2);
+  static constexpr int kQuads = kFit >= GroupQuads ? GroupQuads : kFit >= 4 ? 4 : 2;
+
+  static LEPTON_INLINE Weights prepare(B quad) { return quad; }
+  static LEPTON_INLINE Sum start(int32_t value) { return {S::set1(value), typename S::W{}}; }
+  template <int Q>
+  static LEPTON_INLINE void add(Sum& sum, const Weights& weights, const QuantizedRows& x,
+                                size_t at) {
+    const auto pairs = S::multiply_bytes(weights, x.values[0] + at * kBlockColumns + Q * 4);
+    sum.pairs = Q % kQuads == 0 ? pairs : S::add(sum.pairs, pairs);
+    if constexpr (Q % kQuads == kQuads - 1) flush(sum);
+  }
+  static LEPTON_INLINE void flush(Sum& sum) {
+    sum.total = S::add(sum.total, S::add_pairs(sum.pairs));
+  }
+  static LEPTON_INLINE I finish(const Sum& sum) { return sum.total; }
+};
+
+template <class Layout, int Planes>
+constexpr auto choose_dot() {
+  constexpr Codes kCodes = Layout::kCodes;
+  if constexpr (!Simd::kWords)
+    return PlaneDot<Simd, kCodes, Planes>{};
+  else if constexpr (Planes == 2 || kSigned<kCodes>)
+    return WordDot<Simd, kCodes>{};
+  else
+    return PairDot<Simd, kCodes, 8 / Layout::kGroups>{};
+}
+template <class Layout, int Planes>
+using DotOf = decltype(choose_dot<Layout, Planes>());
+
+// Scale and minimum of one group of a block, for sixteen outputs.
+template <class Layout>
+LEPTON_INLINE void load_scales(const uint8_t* super, const uint8_t* block, int group, F& scale,
+                               F& minimum) {
+  const uint8_t* scales = block + Layout::kCodeBytes;
+  const auto half = [](const uint8_t* p) {
+    return Simd::load_f16(reinterpret_cast<const uint16_t*>(p));
+  };
+  if constexpr (Layout::kHasSuper) {
+    const uint8_t* multiplier = scales + group * 16;
+    scale = Simd::mul(half(super), Layout::kSignedMultipliers ? Simd::load_s8(multiplier)
+                                                              : Simd::load_u8(multiplier));
+    if constexpr (Layout::kHasMinimum)
+      minimum = Simd::sub(
+          zero(), Simd::mul(half(super + 32), Simd::load_u8(multiplier + Layout::kGroups * 16)));
+  } else {
+    scale = half(scales);
+    if constexpr (Layout::kHasMinimum) minimum = half(scales + 32);
+  }
+}
+
+// One block of one panel, prepared for many rows.
+template <class Layout, class Dot>
+struct PreparedBlock {
+  typename Dot::Weights quads[8];
+  F scale[Layout::kGroups], minimum[Layout::kGroups];
+
+  template <int Q>
+  LEPTON_INLINE const typename Dot::Weights& quad() const {
+    return quads[Q];
+  }
+};
+
+// The same, its quads left packed until they are used.
+template <class Layout, class Dot>
+struct PackedBlock {
+  const uint8_t* codes;
+  F scale[Layout::kGroups], minimum[Layout::kGroups];
+
+  template <int Q>
+  LEPTON_INLINE typename Dot::Weights quad() const {
+    return Dot::prepare(load_quad<Layout::kCodes, Q>(codes));
+  }
+};
+
+template <class Layout, class Block>
+LEPTON_INLINE void load_factors(const uint8_t* super, const uint8_t* block, Block& target) {
+  for (int g = 0; g < Layout::kGroups; ++g)
+    load_scales<Layout>(super, block, g, target.scale[g], target.minimum[g]);
+}
+
+template <class Layout, class Dot, int Q = 0>
+LEPTON_INLINE void prepare_quads(const uint8_t* codes, PreparedBlock<Layout, Dot>& target) {
+  target.quads[Q] = Dot::prepare(load_quad<Layout::kCodes, Q>(codes));
+  if constexpr (Q + 1 < 8) prepare_quads<Layout, Dot, Q + 1>(codes, target);
+}
+
+// Adds quads Begin … End - 1 of `Panels` blocks to the sums of `Rows` rows.
+template <class Dot, int Begin, int End, int Rows, int Panels, class Block>
+LEPTON_INLINE void add_quads(const QuantizedRows& x, size_t at, const Block (&blocks)[Panels],
+                             typename Dot::Sum (&sums)[Rows][Panels]) {
+  typename Dot::Weights weights[Panels];
+  for (int p = 0; p < Panels; ++p) weights[p] = blocks[p].template quad<Begin>();
+  for (int r = 0; r < Rows; ++r)
+    for (int p = 0; p < Panels; ++p)
+      Dot::template add<Begin>(sums[r][p], weights[p], x, at + static_cast<size_t>(r));
+  if constexpr (Begin + 1 < End) add_quads<Dot, Begin + 1, End>(x, at, blocks, sums);
+}
+
+// Adds group `G` and those after it of one block of `Panels` panels to the totals of `Rows` rows.
+// `at` is where the first row's activations of this block lie.
+template <class Layout, class Dot, int G, int Rows, int Panels, class Block>
+LEPTON_INLINE void add_groups(const QuantizedRows& x, size_t at, const Block (&blocks)[Panels],
+                              F* totals) {
+  constexpr int kQuads = 8 / Layout::kGroups;
+  constexpr int kOffset = Layout::kOffset + Dot::kOffset;
+  typename Dot::Sum sums[Rows][Panels];
+  for (int r = 0; r < Rows; ++r) {
+    const int32_t* s = x.integer_sums + (at + static_cast<size_t>(r)) * 2;
+    const int32_t group_sum = kOffset == 0 ? 0 : Layout::kGroups == 2 ? s[G] : s[0] + s[1];
+    for (int p = 0; p < Panels; ++p) sums[r][p] = Dot::start(-kOffset * group_sum);
+  }
+  add_quads<Dot, G * kQuads, (G + 1) * kQuads>(x, at, blocks, sums);
+  for (int r = 0; r < Rows; ++r) {
+    const F row_scale = Simd::set1(x.scales[at + static_cast<size_t>(r)]);
+    for (int p = 0; p < Panels; ++p) {
+      F& total = totals[r * Panels + p];
+      const F dot = Simd::to_float(Dot::finish(sums[r][p]));
+      total = Simd::fma(dot, Simd::mul(blocks[p].scale[G], row_scale), total);
+      if constexpr (Layout::kHasMinimum) {
+        const float* s = x.sums + (at + static_cast<size_t>(r)) * 2;
+        const float group_sum = Layout::kGroups == 2 ? s[G] : s[0] + s[1];
+        total = Simd::fma(blocks[p].minimum[G], Simd::set1(group_sum), total);
+      }
+    }
+  }
+  if constexpr (G + 1 < Layout::kGroups)
+    add_groups<Layout, Dot, G + 1, Rows, Panels>(x, at, blocks, totals);
+}
+
+// Calls visit(super, block, index) for the blocks of a panel in order.
+template <class Layout, class Visit>
+LEPTON_INLINE void visit_blocks(const uint8_t* panel, size_t count, const Visit& visit) {
+  const uint8_t* super = panel;
+  for (size_t b = 0; b < count; super += Layout::kSuperBytes) {
+    const uint8_t* block = super + Layout::kSuperHeader;
+    for (int i = 0; i < Layout::kBlocksPerSuper; ++i, ++b, block += Layout::kBlockBytes)
+      visit(super, block, b);
+  }
+}
+
+LEPTON_INLINE F initial_sum(const Product& product, size_t panel) {
+  return product.bias ? Simd::load(product.bias + panel * kPanelRows) : zero();
+}
+
+LEPTON_INLINE void finish_row(const Product& product, size_t row, size_t panel, F sum) {
+  float* out = product.output + row * product.output_stride + panel * kPanelRows;
+  Simd::store(out, product.accumulate ? Simd::add(Simd::load(out), sum) : sum);
+}
+
+// A few rows: codes go from memory to registers, totals stay there.
+template <class Layout, class Dot, int Rows>
+void multiply_few(const Product& product, size_t panel, size_t row) {
+  const QuantizedRows& x = *product.quantized;
+  F totals[Rows];
+  for (F& total : totals) total = initial_sum(product, panel);
+  visit_blocks<Layout>(
+      product.panels + panel * product.panel_bytes, x.columns / kBlockColumns,
+      [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
+        PackedBlock<Layout, Dot> packed[1] = {{block, {}, {}}};
+        load_factors<Layout>(super, block, packed[0]);
+        add_groups<Layout, Dot, 0, Rows, 1>(x, b * x.rows + row, packed, totals);
+      });
+  for (int r = 0; r < Rows; ++r)
+    finish_row(product, row + static_cast<size_t>(r), panel, totals[r]);
+}
+
+// Many rows: each block is prepared once in the first-level cache, then all rows pass.
+template <class Layout, class Dot, int Panels>
+void multiply_many(const Product& product, size_t panel) {
+  const QuantizedRows& x = *product.quantized;
+  const size_t rows = product.row_end - product.row_begin;
+  const size_t panel_bytes = product.panel_bytes;
+  F totals[lepton::kRowBlock * Panels];
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t p = 0; p < Panels; ++p) totals[r * Panels + p] = initial_sum(product, panel + p);
+  const uint8_t* first = product.panels + panel * panel_bytes;
+  visit_blocks<Layout>(
+      first, x.columns / kBlockColumns,
+      [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
+        PreparedBlock<Layout, Dot> prepared[Panels];
+        for (size_t p = 0; p < Panels; ++p) {
+          load_factors<Layout>(super + p * panel_bytes, block + p * panel_bytes, prepared[p]);
+          prepare_quads<Layout, Dot>(block + p * panel_bytes, prepared[p]);
+        }
+        const size_t at = b * x.rows + product.row_begin;
+        size_t r = 0;
+        for (; r + 4 <= rows; r += 4)
+          add_groups<Layout, Dot, 0, 4, Panels>(x, at + r, prepared, totals + r * Panels);
+        if (rows & 2) {
+          add_groups<Layout, Dot, 0, 2, Panels>(x, at + r, prepared, totals + r * Panels);
+          r += 2;
+        }
+        if (rows & 1)
+          add_groups<Layout, Dot, 0, 1, Panels>(x, at + r, prepared, totals + r * Panels);
+      });
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t p = 0; p < Panels; ++p)
+      finish_row(product, product.row_begin + r, panel + p, totals[r * Panels + p]);
+}
+
+template <TensorType T, int Rows>
+void float_tile(const Product& product, size_t panel, size_t row) {
+  const uint8_t* weights = product.panels + panel * product.panel_bytes;
+  const float* x = product.input + row * product.input_stride;
+  F total[Rows];
+  for (F& sum : total) sum = initial_sum(product, panel);
+  for (size_t k = 0; k < product.columns; k += 2) {
+    F first, second;
+    if constexpr (T == TensorType::kBF16) {
+      Simd::load_bf16_pairs(reinterpret_cast<const uint16_t*>(weights) + k * 16, first, second);
+    } else if constexpr (T == TensorType::kF16) {
+      first = Simd::load_f16(reinterpret_cast<const uint16_t*>(weights) + k * 16);
+      second = Simd::load_f16(reinterpret_cast<const uint16_t*>(weights) + k * 16 + 16);
+    } else {
+      first = Simd::load(reinterpret_cast<const float*>(weights) + k * 16);
+      second = Simd::load(reinterpret_cast<const float*>(weights) + k * 16 + 16);
+    }
+    for (int r = 0; r < Rows; ++r) {
+      const float* pair = x + static_cast<size_t>(r) * product.input_stride + k;
+      total[r] = Simd::fma(first, Simd::set1(pair[0]), total[r]);
+      total[r] = Simd::fma(second, Simd::set1(pair[1]), total[r]);
+    }
+  }
+  for (int r = 0; r < Rows; ++r) finish_row(product, row + static_cast<size_t>(r), panel, total[r]);
+}
+
+template <TensorType T, int Planes>
+void quantized_product(const Product& product) {
+  using Layout = LayoutOf<T>;
+  using Dot = DotOf<Layout, Planes>;
+  constexpr size_t kPanels = Simd::kPanelTile;
+  const size_t rows = product.row_end - product.row_begin;
+  size_t panel = 0;
+  if (rows > 4) {
+    for (; panel + kPanels <= product.num_panels; panel += kPanels)
+      multiply_many<Layout, Dot, kPanels>(product, panel);
+    for (; panel < product.num_panels; ++panel) multiply_many<Layout, Dot, 1>(product, panel);
+    return;
+  }
+  for (; panel < product.num_panels; ++panel) {
+    size_t row = product.row_begin;
+    if (rows & 4) multiply_few<Layout, Dot, 4>(product, panel, row), row += 4;
+    if (rows & 2) multiply_few<Layout, Dot, 2>(product, panel, row), row += 2;
+    if (rows & 1) multiply_few<Layout, Dot, 1>(product, panel, row);
+  }
+}
+
+template <TensorType T>
+void float_product(const Product& product) {
+  constexpr size_t kTile = 6;
+  for (size_t panel = 0; panel < product.num_panels; ++panel) {
+    size_t row = product.row_begin;
+    for (; row + kTile <= product.row_end; row += kTile)
+      float_tile<T, static_cast<int>(kTile)>(product, panel, row);
+    for (; row + 2 <= product.row_end; row += 2) float_tile<T, 2>(product, panel, row);
+    for (; row < product.row_end; ++row) float_tile<T, 1>(product, panel, row);
+  }
+}
+
+ProductKernel product(TensorType type, int planes) {
+  ProductKernel kernel = nullptr;
+  if (type == TensorType::kF32) return float_product<TensorType::kF32>;
+  if (type == TensorType::kF16) return float_product<TensorType::kF16>;
+  if (type == TensorType::kBF16) return float_product<TensorType::kBF16>;
+  lepton::visit_quantized(type, [&]<TensorType T>() {
+    kernel = planes == 2 ? quantized_product<T, 2> : quantized_product<T, 1>;
+  });
+  return kernel;
+}

@@ -1,0 +1,112 @@
+// Norms, activations and quantization: every instruction set against the portable one.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "products.h"
+#include "samples.h"
+
+namespace lepton {
+namespace {
+
+// Calls check(kernels, scalar kernels) for each instruction set.
+template <class Check>
+void for_every_isa(const Check& check) {
+  for (const std::string& isa : supported_isas()) {
+    CAPTURE(isa);
+    check(kernel_table(isa), kernel_table("scalar"));
+  }
+}
+
+// Moderate, large, tiny, zero and subnormal numbers.
+std::vector<float> mixed_floats(size_t count, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(count);
+  for (float& value : values)
+    value = std::ldexp(random.real(),
+                       random.below(8) == 0 ? static_cast<int>(random.below(250)) - 140 : 3);
+  return values;
+}
+
+QuantizedBuffer quantized(const KernelTable& kernels, const std::vector<float>& x, int planes) {
+  QuantizedBuffer buffer;
+  buffer.reserve(1, x.size(), planes);
+  quantize(kernels, x.data(), 0, buffer.view());
+  return buffer;
+}
+
+}  // namespace
+
+TEST_CASE("norms agree, tails and padding too") {
+  for_every_isa([](const KernelTable& kernels, const KernelTable& scalar) {
+    for (const size_t columns : {1, 15, 16, 17, 64, 576}) {
+      const size_t stride = round_up(columns, 64);
+      std::vector<float> x = random_floats(columns, 21), weight = random_floats(columns, 22);
+      std::vector<float> actual(stride, 9.0f), expected(stride, 9.0f);
+      kernels.rms_norm(x.data(), weight.data(), 1e-5f, columns, stride, actual.data());
+      scalar.rms_norm(x.data(), weight.data(), 1e-5f, columns, stride, expected.data());
+      CHECK(differences(actual.data(), expected.data(), stride) == 0);
+      CHECK(std::all_of(actual.begin() + static_cast<long>(columns), actual.end(),
+                        [](float v) { return v == 0.0f; }));
+    }
+  });
+}
+
+TEST_CASE("activations agree and are right") {
+  const std::vector<float> gate = mixed_floats(1024, 23), up = random_floats(1024, 24);
+  for_every_isa([&](const KernelTable& kernels, const KernelTable& scalar) {
+    std::vector<float> actual(1024), expected(1024);
+    kernels.silu_gate(gate.data(), up.data(), 1024, actual.data());
+    scalar.silu_gate(gate.data(), up.data(), 1024, expected.data());
+    CHECK(differences(actual.data(), expected.data(), 1024) == 0);
+    for (size_t i = 0; i < 1024; ++i) {
+      const double exact = gate[i] / (1 + std::exp(-double{gate[i]})) * up[i];
+      // The exponent is limited to 88.
+      const double limit = 1e-38 * (1 + std::abs(double{gate[i]} * up[i]));
+      CHECK(std::abs(actual[i] - exact) <= 1e-6 * std::abs(exact) + limit);
+    }
+    kernels.gelu_tanh_gate(gate.data(), up.data(), 1024, actual.data());
+    scalar.gelu_tanh_gate(gate.data(), up.data(), 1024, expected.data());
+    CHECK(differences(actual.data(), expected.data(), 1024) == 0);
+  });
+}
+
+TEST_CASE("quantized activations agree and stand for their inputs") {
+  for (const int planes : {1, 2}) {
+    CAPTURE(planes);
+    const std::vector<float> x = mixed_floats(1024, 25);
+    for_every_isa([&](const KernelTable& kernels, const KernelTable& scalar) {
+      const QuantizedBuffer actual = quantized(kernels, x, planes);
+      const QuantizedBuffer expected = quantized(scalar, x, planes);
+      CHECK(differences(actual.view().scales, expected.view().scales, 32) == 0);
+      CHECK(differences(actual.view().sums, expected.view().sums, 64) == 0);
+      CHECK(std::equal(expected.view().integer_sums, expected.view().integer_sums + 64,
+                       actual.view().integer_sums));
+    });
+    const QuantizedBuffer scalar = quantized(kernel_table("scalar"), x, planes);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double step = scalar.view().scales[i / 32];
+      const int code = planes == 1 ? scalar.view().values[0][i]
+                                   : 254 * scalar.view().values[0][i] + scalar.view().values[1][i];
+      CHECK(std::abs(step * code - x[i]) <= 0.51 * step + 0x1p-109);
+    }
+  }
+}
+
+TEST_CASE("a group that is not finite shows in its scale") {
+  for (const float bad : {std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    for (const size_t at : {0, 15, 16, 31}) {
+      std::vector<float> x = random_floats(64, 26);
+      x[at] = bad;
+      for_every_isa([&](const KernelTable& kernels, const KernelTable&) {
+        const QuantizedBuffer buffer = quantized(kernels, x, 2);
+        CHECK(!std::isfinite(buffer.view().scales[0]));
+        CHECK(std::isfinite(buffer.view().scales[1]));
+      });
+    }
+  }
+}
+
+}  // namespace lepton
