@@ -1,18 +1,37 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lepton.models import catalogue
+from lepton.models.executors import Quantize
 from lepton.models.footprint import CACHE_SHARE, PROCESS_BYTES, Footprint
 from lepton.models.summary import summarize
 
+CHOICES: tuple[Quantize, ...] = ("none", "int8", "int4")
 SMALL = Footprint(weights=1000, layers=2, kv_heads=3, head_dim=16, context_length=1 << 40)
 
 
 def test_cache_per_token_counts_keys_and_values_of_every_layer() -> None:
     assert SMALL.cache_per_token == 2 * 2 * 3 * 16 * 2
+
+
+def test_int8_keys_and_values_take_half_and_a_scale() -> None:
+    small = replace(SMALL, kv_dtype="int8")
+    assert small.cache_per_token == 2 * 2 * 3 * (16 + 4)
+
+
+def test_weights_are_counted_as_they_are_kept(tiny_model: Callable[[str], Any]) -> None:
+    path = tiny_model("qwen3").path
+    sizes = [summarize(path, quantize=choice).footprint.weights for choice in CHOICES]
+    float32, eight, four = sizes
+    assert float32 == pytest.approx((path / "model.safetensors").stat().st_size, rel=0.05)
+    assert eight == pytest.approx(float32 * 34 / 128, rel=0.02)
+    assert four < 0.8 * eight
 
 
 def test_memory_grows_with_context_and_sequences() -> None:

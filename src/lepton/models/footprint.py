@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lepton.models.executors import CACHE_TYPES, cache_bytes_per_token
+from lepton.models.executors import CACHE_TYPES, KvDtype, cache_bytes_per_token
 
 PROCESS_BYTES = 200 * 1024 * 1024
 """The interpreter, the server and the tokenizer, beside weights and cache."""
@@ -22,12 +22,13 @@ class Footprint:
     kv_heads: int
     head_dim: int
     context_length: int
+    kv_dtype: KvDtype = "bf16"
 
     @property
     def cache_per_token(self) -> int:
         """Bytes of keys and values that one token takes over all layers."""
         return cache_bytes_per_token(
-            self.layers, self.kv_heads, self.head_dim, CACHE_TYPES["native"]
+            self.layers, self.kv_heads, self.head_dim, CACHE_TYPES[self.kv_dtype]
         )
 
     def memory(self, context: int, sequences: int = 1) -> int:

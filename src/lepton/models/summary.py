@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lepton.models.config import ModelConfig, read_config
+from lepton.models.config import ModelConfig, find_architecture, read_config
+from lepton.models.executors import KvDtype, Quantize
+from lepton.models.executors.packing import packed_bytes, packed_types
 from lepton.models.footprint import Footprint
+from lepton.models.validation import check_tensors, expected_tensors
 from lepton.models.weights import Checkpoint, open_checkpoint
 
 _SHOWN_CONTEXTS = (2048, 8192, 32768, 131072)
@@ -38,8 +41,10 @@ class ModelSummary:
         return {context: self.footprint.memory(context) for context in [*contexts, longest]}
 
 
-def summarize(path: Path) -> ModelSummary:
-    """Describe the model at ``path``.
+def summarize(
+    path: Path, *, quantize: Quantize = "none", kv_dtype: KvDtype = "bf16"
+) -> ModelSummary:
+    """Describe the model at ``path``, and the memory it takes with these choices.
 
     Raises:
         ModelNotFoundError: there is no model.
@@ -57,18 +62,27 @@ def summarize(path: Path) -> ModelSummary:
             vocabulary=config.vocab_size,
             chat_template=_has_template(checkpoint),
             licence=_licence(checkpoint),
-            footprint=footprint(checkpoint, config),
+            footprint=footprint(checkpoint, config, quantize, kv_dtype),
         )
 
 
-def footprint(checkpoint: Checkpoint, config: ModelConfig) -> Footprint:
-    """The memory that a model of this configuration and these tensors takes."""
+def footprint(
+    checkpoint: Checkpoint, config: ModelConfig, quantize: Quantize, kv_dtype: KvDtype
+) -> Footprint:
+    """The memory that a model of this configuration and these tensors takes once loaded."""
+    stages = find_architecture(checkpoint).stages(config, checkpoint)
+    check_tensors(stages, config, checkpoint)
+    types = packed_types(stages, checkpoint.tensors, quantize)
     return Footprint(
-        weights=sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
+        weights=sum(
+            packed_bytes(checkpoint.tensors[name], types.get(name))
+            for name in expected_tensors(stages, config)
+        ),
         layers=config.num_layers,
         kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         context_length=config.context_length,
+        kv_dtype=kv_dtype,
     )
 
 

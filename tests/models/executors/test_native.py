@@ -12,7 +12,7 @@ import pytest
 
 from lepton.errors import ConfigurationError
 from lepton.kernels import isa_info
-from lepton.models.executors import Batch, cache_bytes_per_block
+from lepton.models.executors import CACHE_TYPES, Batch, cache_bytes_per_block
 from lepton.models.executors.native import NativeExecutor
 from lepton.models.loader import Network, load_network
 
@@ -166,9 +166,18 @@ def test_one_caller_at_a_time(network) -> None:
     np.testing.assert_array_equal(executor.forward(step), expected)
 
 
-def test_the_cache_is_planned_as_large_as_it_is(tiny_model) -> None:
+@pytest.mark.parametrize("kv_dtype", ["bf16", "int8"])
+def test_the_cache_is_planned_as_large_as_it_is(tiny_model, kv_dtype) -> None:
     for variant in ("llama", "qwen3"):
         with load_network(tiny_model(variant).path) as network:
-            executor = NativeExecutor(network, num_blocks=2)
-            planned = cache_bytes_per_block(network.config, "bfloat16")
+            executor = NativeExecutor(network, num_blocks=2, kv_dtype=kv_dtype)
+            planned = cache_bytes_per_block(network.config, CACHE_TYPES[kv_dtype])
             assert executor.bytes_per_block == planned
+
+
+def test_an_int8_cache_is_near_bf16(network, executor, runner) -> None:
+    small = NativeExecutor(network, num_blocks=16, kv_dtype="int8")
+    (expected,) = runner(executor, [IDS[:100]]).run(lambda _, left: left)
+    (found,) = runner(small, [IDS[:100]]).run(lambda _, left: left)
+    assert not np.array_equal(found, expected)
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()

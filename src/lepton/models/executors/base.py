@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from lepton.errors import ConfigurationError
 
 BLOCK_SIZE = 16
 """Tokens in one block of the KV cache."""
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
-CacheType = Literal["bfloat16", "float32"]
+CacheType = Literal["bfloat16", "int8", "float32"]
 """How keys and values are stored."""
+
+Precision = Literal["exact", "fast"]
+"""Planes of int8 that activations enter products in: two (about 16 bits) or one."""
+KvDtype = Literal["bf16", "int8"]
+"""The user's choice of how the native executor stores keys and values."""
+CACHE_TYPES: dict[KvDtype, CacheType] = {"bf16": "bfloat16", "int8": "int8"}
+"""How the native executor stores keys and values; the reference takes float32."""
+Quantize = Literal["none", "int8", "int4"]
+"""What float weights become when they are loaded; quantized ones always stay as they are."""
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Raise ConfigurationError unless ``value`` is one of a Literal's ``choices``."""
+    *others, last = map(repr, get_args(choices))
+    if repr(value) not in (*others, last):
+        raise ConfigurationError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
 
 
 @dataclass(frozen=True)

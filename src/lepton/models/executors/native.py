@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import logging
+import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lepton.errors import ConfigurationError
 from lepton.kernels import _native
-from lepton.models.executors.base import Batch, Float32Array
+from lepton.models.executors.base import (
+    CACHE_TYPES,
+    Batch,
+    Float32Array,
+    KvDtype,
+    Precision,
+    Quantize,
+    check_choice,
+)
+from lepton.models.executors.packing import pack_matrix, packed_types
 from lepton.models.stages import Attention, Embed, GatedMlp, Head, Linear, RmsNorm, Rope
+from lepton.telemetry import log_event
 from lepton.telemetry.machine import inspect_machine
 
 if TYPE_CHECKING:
     from lepton.models.loader import Network
-    from lepton.models.weights import Checkpoint
 
-Precision = Literal["exact", "fast"]
+logger = logging.getLogger(__name__)
+
 _MAX_THREADS = 1024
 
 
 class NativeExecutor:
     """The executor users run: one native call per step, with the interpreter lock released.
 
-    Weights are packed into panels once and are exactly those of the checkpoint. Activations enter
-    products with quantized weights as int8 in groups of 32, in two planes (``exact``) or one
-    (``fast``). Keys and values are cached in bfloat16.
+    Weights are packed into panels once and are exactly those of the checkpoint, unless ``quantize``
+    makes float ones smaller. Activations enter products with quantized weights as int8 in groups of
+    32, in two planes (``exact``) or one (``fast``). Keys and values are cached in bfloat16, or in
+    int8 with a scale for each token and head.
     """
 
     def __init__(
@@ -35,27 +48,34 @@ class NativeExecutor:
         num_blocks: int,
         threads: int = 0,
         precision: Precision = "exact",
+        kv_dtype: KvDtype = "bf16",
+        quantize: Quantize = "none",
         isa: str = "",
     ) -> None:
         """Pack the weights and reserve the cache.
 
         ``threads`` 0 means as many as affinity and control groups allow. ``isa`` forces an
         instruction set (otherwise LEPTON_ISA, otherwise the machine's best). Raises
-        ConfigurationError when the machine cannot run it or a number is out of range.
+        ConfigurationError when the machine cannot run it or an option is out of range.
         """
-        if precision not in ("exact", "fast"):
-            raise ConfigurationError(f"precision must be 'exact' or 'fast', not {precision!r}")
+        check_choice("precision", precision, Precision)
+        check_choice("kv_dtype", kv_dtype, KvDtype)
+        check_choice("quantize", quantize, Quantize)
         if num_blocks < 1 or not 0 <= threads <= _MAX_THREADS:
             raise ConfigurationError(
                 f"num_blocks ({num_blocks}) must be at least 1 and threads ({threads}) from 0 to "
                 f"{_MAX_THREADS}"
             )
+        started = time.perf_counter()
         planes = 2 if precision == "exact" else 1
         self.threads = threads or inspect_machine().threads
         try:
-            pool = _native.ThreadPool(self.threads)
-            program = _native.Program(pool, network.config.hidden_size, num_blocks, planes, isa)
-            _Builder(program, pool, network.checkpoint).add_stages(network.stages)
+            self.pool = pool = _native.ThreadPool(self.threads)
+            program = _native.Program(
+                pool, network.config.hidden_size, num_blocks, planes, CACHE_TYPES[kv_dtype], isa
+            )
+            builder = _Builder(program, pool, network, quantize)
+            builder.add_stages(network.stages)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         except MemoryError:
@@ -64,6 +84,26 @@ class NativeExecutor:
                 "choose a smaller model or less cache memory"
             ) from None
         network.checkpoint.release_pages()
+        if quantize != "none" and not builder.quantized:
+            logger.warning(
+                "quantize %s changes nothing: the weights of %s are quantized already",
+                quantize,
+                network.path,
+            )
+        log_event(
+            logger,
+            logging.INFO,
+            "loaded",
+            model=str(network.path),
+            isa=program.isa,
+            threads=self.threads,
+            precision=precision,
+            kv_dtype=kv_dtype,
+            quantize=quantize,
+            weight_bytes=builder.weight_bytes,
+            cache_bytes=num_blocks * program.bytes_per_block,
+            seconds=round(time.perf_counter() - started, 3),
+        )
         self._program: _native.Program | None = program
 
     @property
@@ -110,13 +150,21 @@ class _Builder:
     """Translates stages into the native program, packing each weight once."""
 
     def __init__(
-        self, program: _native.Program, pool: _native.ThreadPool, checkpoint: Checkpoint
+        self,
+        program: _native.Program,
+        pool: _native.ThreadPool,
+        network: Network,
+        quantize: Quantize,
     ) -> None:
         self._program = program
         self._pool = pool
-        self._checkpoint = checkpoint
+        self._checkpoint = network.checkpoint
+        self._types = packed_types(network.stages, network.checkpoint.tensors, quantize)
         self._matrices: dict[str, _native.Matrix] = {}
         self._ropes: dict[Rope, int] = {}
+        self.weight_bytes = 0
+        self.quantized = False
+        """Whether a matrix is kept in another type than the checkpoint's."""
 
     def add_stages(self, stages: tuple[Embed | Attention | GatedMlp | Head, ...]) -> None:
         for stage in stages:
@@ -164,11 +212,10 @@ class _Builder:
 
     def _matrix(self, name: str) -> _native.Matrix:
         if name not in self._matrices:
-            info = self._checkpoint.tensors[name]
-            rows, columns = info.shape
-            self._matrices[name] = _native.Matrix(
-                int(info.type), rows, columns, self._checkpoint.raw(name), self._pool
-            )
+            matrix = pack_matrix(self._checkpoint, name, self._types[name], self._pool)
+            self._matrices[name] = matrix
+            self.weight_bytes += matrix.nbytes
+            self.quantized |= self._types[name] != self._checkpoint.info(name).type
         return self._matrices[name]
 
     def _linear(self, linear: Linear) -> _native.Linear:

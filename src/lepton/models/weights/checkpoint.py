@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,16 @@ class Checkpoint(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the files. Arrays handed out before remain valid."""
+
+    def pieces(self, name: str, nbytes: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield a tensor's stored bytes, ``nbytes`` at a time, and give each piece's memory back.
+
+        A piece must not be used once the next is asked for. Raises as ``raw`` does.
+        """
+        data = self.raw(name)
+        for start in range(0, len(data), nbytes):
+            yield data[start : start + nbytes]
+            self.release_pages()
 
     def info(self, name: str) -> TensorInfo:
         """Return the description of a tensor.
