@@ -34,6 +34,19 @@ def test_doctor_shows_a_table(run: Run, home: Path) -> None:
         assert fact in result.stdout
 
 
+def test_int8_keys_and_values_leave_room_for_more(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(inspect_machine(), memory_available=400_000_000)
+    monkeypatch.setattr(doctor, "inspect_machine", lambda: small)
+    contexts = []
+    for choice in ("bf16", "int8"):
+        report = json.loads(run("doctor", "--json", "--kv-dtype", choice).stdout)
+        models = {item["name"]: item for item in report["models"]}
+        contexts.append(models["smollm2-135m-instruct"]["largest_context"])
+    assert contexts[0] < contexts[1]
+
+
 def test_doctor_survives_a_wrong_instruction_set(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,15 @@ def test_show_as_json_takes_a_path(run: Run, gemma3_path: Path) -> None:
     assert difference == 6144 * shown["cache_bytes_per_token"]
 
 
+def test_show_counts_with_the_choices_given(run: Run, gemma3_path: Path) -> None:
+    plain = json.loads(run("models", "show", str(gemma3_path), "--json").stdout)
+    small = json.loads(
+        run("models", "show", str(gemma3_path), "--json", "--kv-dtype", "int8").stdout
+    )
+    assert small["weights_bytes"] == plain["weights_bytes"]
+    assert small["cache_bytes_per_token"] < 0.55 * plain["cache_bytes_per_token"]
+
+
 def test_show_of_a_damaged_file_names_it(run: Run, cached: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(cached.read_bytes()[:2000])

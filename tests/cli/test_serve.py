@@ -63,6 +63,7 @@ def test_options_reach_engine_and_server(
         *("--context-length", "512", "--cache-memory", "64M", "--max-sequences", "1000"),
         *("--max-queue", "9", "--max-tokens", "77", "--threads", "1", "--grace", "2.5"),
         *("--log-level", "warning", "--log-format", "json"),
+        *("--precision", "fast", "--kv-dtype", "int8", "--quantize", "int4"),
     )
     assert result.exit_code == 0, result.stderr
     assert seen["model"] == "some.gguf"
@@ -74,6 +75,9 @@ def test_options_reach_engine_and_server(
         max_step_tokens=1000,
         max_queue=9,
         threads=1,
+        precision="fast",
+        kv_dtype="int8",
+        quantize="int4",
     )
     assert seen["settings"] == ServerSettings(
         port=0,

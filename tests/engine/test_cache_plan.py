@@ -69,6 +69,12 @@ def test_the_executor_may_have_fewer_blocks_than_planned(toy: Any) -> None:
         {"cache_memory": -1},
         {"threads": -1},
         {"executor": "gpu"},
+        {"precision": "half"},
+        {"kv_dtype": "fp8"},
+        {"quantize": "int3"},
+        {"precision": "fast", "executor": "reference"},
+        {"kv_dtype": "int8", "executor": lambda *_: None},
+        {"quantize": "int4", "executor": "reference"},
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:

@@ -1,29 +1,24 @@
+"""The engine's face of the native sampler; tests/kernels/test_sampling.py tests what is behind."""
+
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from transformers.generation.logits_process import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
-from lepton.engine.sampler import _candidates, _penalize, _place, sample, uniform
+from lepton.engine.sampler import Choice, Sampler
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.sequence import Request, Sequence
 from lepton.errors import EngineError
+from lepton.kernels import _native, reference
 
 
 def sequence(
-    params: SamplingParams, prompt: tuple[int, ...] = (0,), generated: tuple[int, ...] = ()
+    params: SamplingParams,
+    prompt: tuple[int, ...] = (0,),
+    generated: tuple[int, ...] = (),
+    index: int = 0,
 ) -> Sequence:
     request = Request(
         request_id="a",
@@ -33,191 +28,115 @@ def sequence(
         max_tokens=100,
         stop_token_ids=frozenset(params.stop_token_ids),
     )
-    made = Sequence(request, 0, text=None)  # type: ignore[arg-type]
+    made = Sequence(request, index, text=None)  # type: ignore[arg-type]
     made.token_ids += generated
     return made
 
 
-def distribution(logits: np.ndarray, made: Sequence) -> np.ndarray:
-    """The probabilities that tokens are drawn with."""
-    penalized = _penalize(logits, made)
-    params = made.request.params
-    ids, weights = _candidates(penalized, int(penalized.argmax()), params)
-    probabilities = np.zeros(len(logits))
-    probabilities[slice(None) if ids is None else ids] = weights / weights.sum(dtype=np.float64)
-    return probabilities
+def random_logits(seed: int, size: int = 300) -> np.ndarray:
+    return 3 * np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
 
 
-def random_logits(seed: int, size: int, scale: float = 4.0) -> np.ndarray:
-    return scale * np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
+def choose(logits: np.ndarray, made: Sequence) -> int:
+    (choice,) = Sampler(None).sample(logits[None], [0], [made])
+    assert isinstance(choice, Choice)
+    return choice.token_id
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    seed=st.integers(0, 1000),
-    size=st.sampled_from([5, 300, 5000]),
-    scale=st.sampled_from([0.1, 1.0, 4.0]),
-    temperature=st.sampled_from([0.3, 1.0, 1.9]),
-    top_k=st.sampled_from([0, 1, 4, 40]),
-    top_p=st.sampled_from([0.05, 0.5, 0.9, 0.999, 1.0]),
-    min_p=st.sampled_from([0.0, 0.05, 0.9]),
-    repetition_penalty=st.sampled_from([0.8, 1.0, 1.3]),
-)
-def test_distribution_equals_transformers(
-    seed: int,
-    size: int,
-    scale: float,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    min_p: float,
-    repetition_penalty: float,
-) -> None:
-    logits = random_logits(seed, size, scale)
+def test_draws_follow_the_random_numbers_of_the_sequence() -> None:
+    logits = random_logits(1)
+    running = np.cumsum(reference.token_probabilities(logits, temperature=0.8, top_p=0.95))
+    for seed, index, length in [(1, 0, 0), (1, 0, 5), (1, 2, 0), (-1, 0, 0), (2**64 - 1, 0, 9)]:
+        params = SamplingParams(seed=seed, temperature=0.8, top_p=0.95)
+        made = sequence(params, (3, 4), (5,) * length, index)
+        drawn = _native.uniform(seed % 2**64, index, 2 + length)
+        assert choose(logits, made) == np.searchsorted(running, drawn, side="right")
+
+
+def test_settings_of_any_size_are_taken() -> None:
+    logits = random_logits(2)
     params = SamplingParams(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
+        temperature=0, top_k=10**30, min_tokens=10**30, stop_token_ids=(10**30, 7)
     )
-    made = sequence(params, prompt=(1, 2, 2), generated=(3, 1))
-    processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(repetition_penalty)])
-    processors.append(TemperatureLogitsWarper(temperature))
-    if top_k:
-        processors.append(TopKLogitsWarper(top_k))
-    if top_p < 1:
-        processors.append(TopPLogitsWarper(top_p))
-    if min_p:
-        processors.append(MinPLogitsWarper(min_p))
-    scores = processors(
-        torch.tensor([made.token_ids]), torch.tensor(logits[None], dtype=torch.float64)
+    logits[7] = 99
+    assert choose(logits, sequence(params)) == np.argmax(np.delete(logits, 7)) + (
+        np.argmax(np.delete(logits, 7)) >= 7
     )
-    expected = torch.softmax(scores, dim=-1)[0].numpy()
-    actual = distribution(logits, made)
-    # Where the sum meets top_p within rounding, one token more or less is right.
-    kept, wanted = np.count_nonzero(actual), np.count_nonzero(expected)
-    assert abs(kept - wanted) <= (1 if top_p < 1 else 0)
-    if kept == wanted:
-        np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
-def test_presence_and_frequency_count_generated_tokens_only() -> None:
-    logits = np.zeros(6, dtype=np.float32)
-    params = SamplingParams(presence_penalty=0.5, frequency_penalty=0.25)
-    made = sequence(params, prompt=(1, 1), generated=(2, 3, 3, 3))
-    assert _penalize(logits, made).tolist() == [0, 0, -0.75, -1.25, 0, 0]
-    assert not logits.any()
-
-
-def test_greedy_takes_the_lowest_id_among_equals() -> None:
-    logits = np.array([0, 5, 1, 5, 5], dtype=np.float32)
-    for top_k in (0, 1):
-        assert sample(logits, sequence(SamplingParams(temperature=0, top_k=top_k))) == 1
-
-
-def test_equal_logits_keep_an_even_chance() -> None:
-    logits = np.zeros(8, dtype=np.float32)
-    assert np.count_nonzero(distribution(logits, sequence(SamplingParams(top_k=3)))) == 8
-    half = distribution(logits, sequence(SamplingParams(top_p=0.5)))
-    assert np.flatnonzero(half).tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("params", [{}, {"top_k": 6}, {"top_p": 0.9}, {"min_p": 0.02}])
-def test_draws_follow_the_distribution(params: dict[str, Any]) -> None:
-    logits = random_logits(3, 12, scale=1.5)
-    expected = distribution(logits, sequence(SamplingParams(**params)))
-    draws = 4000
-    counts = np.zeros(12)
-    for seed in range(draws):
-        counts[sample(logits, sequence(SamplingParams(seed=seed, **params)))] += 1
-    possible = expected > 0
-    assert counts[~possible].sum() == 0
-    chi_square = ((counts - draws * expected)[possible] ** 2 / (draws * expected[possible])).sum()
-    assert chi_square < 40  # 11 degrees of freedom or fewer: exceeded by chance once in 30,000.
-
-
-@settings(deadline=None)
-@given(
-    seed=st.integers(0, 10_000),
-    size=st.sampled_from([1, 2, 511, 512, 513, 3000]),
-    share=st.sampled_from([0.002, 0.5, 1.0]),
-    drawn=st.one_of(st.sampled_from([0.0, 1 - 2**-53]), st.floats(0, 1, exclude_max=True)),
-)
-def test_place_is_where_the_running_sum_passes(
-    seed: int, size: int, share: float, drawn: float
-) -> None:
-    generator = np.random.default_rng(seed)
-    weights = generator.random(size, dtype=np.float32)
-    weights[generator.random(size) >= share] = 0
-    weights[generator.integers(size)] = 1
-    place = _place(weights, drawn)
-    assert weights[place] > 0
-    running = np.cumsum(weights, dtype=np.float64) / weights.sum(dtype=np.float64)
-    assert running[place] >= drawn - 1e-12
-    assert place == 0 or running[place - 1] <= drawn + 1e-12
-
-
-def test_extreme_settings_still_choose_the_best_token() -> None:
-    logits = random_logits(4, 500)
-    best = int(logits.argmax())
-    for params in (
-        SamplingParams(temperature=1e-30),
-        SamplingParams(top_p=0.0),
-        SamplingParams(top_p=1e-12),
-        SamplingParams(min_p=1.0),
-        SamplingParams(top_k=1),
-    ):
-        assert sample(logits, sequence(params)) == best
-
-
-def test_large_temperature_is_uniform() -> None:
-    flat = distribution(random_logits(5, 100), sequence(SamplingParams(temperature=1e30)))
-    np.testing.assert_allclose(flat, 0.01, rtol=1e-5)
-
-
-def test_random_numbers_depend_on_seed_index_and_position_alone() -> None:
-    keys = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0), (-1, 0, 0), (2**64 - 2, 0, 0)]
-    drawn = [uniform(*key) for key in keys]
-    assert len(set(drawn)) == len(keys)
-    assert drawn == [uniform(*key) for key in keys]
-    assert all(0 <= each < 1 for each in drawn)
-    many = np.array([uniform(9, 0, position) for position in range(2000)])
-    assert abs(many.mean() - 0.5) < 0.03
-    assert abs(np.corrcoef(many[:-1], many[1:])[0, 1]) < 0.08
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("temperature", [0, 1])
-def test_logits_that_are_not_finite_are_an_error(value: float, temperature: float) -> None:
-    logits = random_logits(6, 50)
-    logits[7] = value
-    with pytest.raises(EngineError, match="not finite"):
-        sample(logits, sequence(SamplingParams(temperature=temperature)))
+def test_penalties_follow_the_sequence_as_it_grows() -> None:
+    params = SamplingParams(
+        temperature=0, repetition_penalty=1.2, presence_penalty=0.4, frequency_penalty=0.3
+    )
+    prompt = (4, 4, 9)
+    made = sequence(params, prompt)
+    logits = random_logits(3, 20)
+    sampler = Sampler(_native.ThreadPool(2))
+    for _ in range(40):
+        expected = reference.penalize(
+            logits, made.token_ids, len(prompt), repetition=1.2, presence=0.4, frequency=0.3
+        )
+        (choice,) = sampler.sample(logits[None], [0], [made])
+        assert isinstance(choice, Choice)
+        assert choice.token_id == expected.argmax()
+        made.token_ids.append(choice.token_id)
+    assert len(set(made.token_ids)) > 5
 
 
 def test_min_tokens_bars_the_ends() -> None:
     logits = np.array([9, 8, 7, 0], dtype=np.float32)
     params = SamplingParams(temperature=0, min_tokens=2, stop_token_ids=(0, 1, 99))
-    assert sample(logits, sequence(params, generated=(3,))) == 2
-    assert sample(logits, sequence(params, generated=(3, 3))) == 0
-    everything = SamplingParams(min_tokens=1, stop_token_ids=(0, 1, 2, 3))
-    with pytest.raises(EngineError, match="bars every token"):
-        sample(logits, sequence(everything))
+    assert choose(logits, sequence(params, generated=(3,))) == 2
+    assert choose(logits, sequence(params, generated=(3, 3))) == 0
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10_000), st.sampled_from([0.0, 1.0]), st.sampled_from([0.5, 1.0]))
-def test_logits_are_left_as_they_are(seed: int, temperature: float, top_p: float) -> None:
-    logits = random_logits(seed, 300)
-    before = logits.copy()
-    params = SamplingParams(
-        temperature=temperature,
-        top_p=top_p,
-        repetition_penalty=1.5,
-        presence_penalty=1,
-        min_tokens=9,
-        stop_token_ids=(4,),
-    )
-    sample(logits, sequence(params, generated=(4, 5)))
-    np.testing.assert_array_equal(logits, before)
+def test_failures_are_errors_of_their_own_rows() -> None:
+    logits = np.stack([random_logits(row, 4) for row in range(3)])
+    logits[0, 2] = np.nan
+    barred = SamplingParams(min_tokens=1, stop_token_ids=(0, 1, 2, 3))
+    greedy = SamplingParams(temperature=0, logprobs=1)
+    sequences = [sequence(greedy), sequence(barred), sequence(greedy)]
+    not_finite, all_barred, fine = Sampler(None).sample(logits, [0, 1, 2], sequences)
+    assert isinstance(not_finite, EngineError)
+    assert "not finite" in str(not_finite)
+    assert isinstance(all_barred, EngineError)
+    assert "bars every token" in str(all_barred)
+    assert isinstance(fine, Choice)
+    assert fine.token_id == logits[2].argmax()
+
+
+def test_log_probabilities_where_they_are_asked_for() -> None:
+    logits = np.stack([random_logits(row, 50) for row in range(4)])
+    asked = [None, 2, 0]
+    sequences = [sequence(SamplingParams(temperature=0, logprobs=count)) for count in asked]
+    choices = Sampler(None).sample(logits, [3, 1, 0], sequences)
+    for row, count, choice in zip([3, 1, 0], asked, choices, strict=True):
+        assert isinstance(choice, Choice)
+        assert choice.token_id == logits[row].argmax()
+        if count is None:
+            assert choice.logprobs is None
+            continue
+        exact = logits[row].astype(np.float64)
+        expected = exact - math.log(np.exp(exact).sum())
+        assert choice.logprobs is not None
+        logprob, top_ids, top = choice.logprobs
+        assert logprob == pytest.approx(expected.max(), abs=1e-5)
+        assert top_ids == np.argsort(-expected)[:count].tolist()
+        assert top == pytest.approx(expected[top_ids].tolist(), abs=1e-5)
+
+
+def test_log_probabilities_of_given_tokens() -> None:
+    logits = np.stack([random_logits(row, 50) for row in range(3)])
+    found = Sampler(None).logprobs(logits, [1, 2], [7, 8], 1)
+    for row, token, (logprob, _, top) in zip([1, 2], [7, 8], found, strict=True):
+        assert logprob - top[0] == pytest.approx(logits[row, token] - logits[row].max(), abs=1e-5)
+    assert Sampler(None).logprobs(logits, [], [], 1) == []
+    logits[2, 0] = np.inf
+    with pytest.raises(EngineError, match="not finite"):
+        Sampler(None).logprobs(logits, [1, 2], [7, 8], 1)
+
+
+def test_nothing_to_sample() -> None:
+    assert Sampler(None).sample(random_logits(0)[None], [], []) == []
+    nothing = np.empty((0, 300), dtype=np.float32)
+    assert Sampler(None).sample(nothing, [], []) == []

@@ -26,7 +26,7 @@ from lepton.cli.language import say
 from lepton.cli.markdown import MarkdownStream, Piece
 from lepton.cli.models import pull_if_missing
 from lepton.cli.wrapping import WordWrap
-from lepton.engine import LLM, SamplingParams
+from lepton.engine import LLM, EngineConfig, SamplingParams
 from lepton.errors import LeptonError
 
 HELP = (
@@ -62,6 +62,9 @@ def chat(
     stop: options.Stop = None,
     context_length: options.ContextLength = None,
     threads: options.Threads = 0,
+    precision: options.Precision = EngineConfig.precision,
+    kv_dtype: options.KvDtype = EngineConfig.kv_dtype,
+    quantize: options.Quantize = EngineConfig.quantize,
 ) -> None:
     """Chat with a model in the terminal."""
     params = SamplingParams(
@@ -78,7 +81,15 @@ def chat(
         chosen = None if model == config.DEFAULT_MODEL else model
         responder: Responder = RemoteResponder(url, chosen, api_key)
     else:
-        responder = LocalResponder(_load(model, context_length, threads))
+        engine_config = EngineConfig(
+            context_length=context_length,
+            threads=threads,
+            precision=precision,
+            kv_dtype=kv_dtype,
+            quantize=quantize,
+            max_sequences=1,
+        )
+        responder = LocalResponder(_load(model, engine_config))
     try:
         session = ChatSession(responder, params, output, system=system)
         session.greet()
@@ -233,11 +244,11 @@ def _stop_key() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _load(model: str, context_length: int | None, threads: int) -> LLM:
+def _load(model: str, engine_config: EngineConfig) -> LLM:
     if model == config.DEFAULT_MODEL:
         pull_if_missing(model)
     with notices.status(say("Loading {model}", model=model)):
-        return LLM(model, context_length=context_length, threads=threads, max_sequences=1)
+        return LLM(model, **vars(engine_config))
 
 
 def _lines() -> Iterator[str]:

@@ -41,6 +41,15 @@ CHINESE: dict[str, str] = {
     "Prompt and completion together; the model's own limit if not given.": (
         "提示与回答的总长度；不给出则为模型自身的上限。"
     ),
+    "Activations in two int8 planes (exact) or, computing less, in one (fast).": (
+        "激活值用两个 int8 平面（exact），或用一个以减少计算（fast）。"
+    ),
+    "How keys and values are cached; int8 holds nearly twice the tokens.": (
+        "键和值的缓存方式；int8 可容纳近两倍的 token。"
+    ),
+    "Make float weights smaller while loading; others stay as they are.": (
+        "加载时量化浮点权重；已量化的保持不变。"
+    ),
     "System prompt.": "系统提示。",
     "Most tokens to generate.": "最多生成的 token 数。",
     "0 always takes the likeliest token.": "0 表示总是取概率最大的 token。",

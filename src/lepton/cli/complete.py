@@ -12,7 +12,7 @@ import typer
 from lepton.cli import options
 from lepton.cli.console import harmless, output
 from lepton.cli.language import say
-from lepton.engine import LLM, SamplingParams
+from lepton.engine import LLM, EngineConfig, SamplingParams
 from lepton.errors import RequestError
 
 
@@ -43,6 +43,9 @@ def run(
     stop: options.Stop = None,
     context_length: options.ContextLength = None,
     threads: options.Threads = 0,
+    precision: options.Precision = EngineConfig.precision,
+    kv_dtype: options.KvDtype = EngineConfig.kv_dtype,
+    quantize: options.Quantize = EngineConfig.quantize,
 ) -> None:
     """Answer one prompt and print the answer as it is written."""
     params = SamplingParams(
@@ -58,7 +61,15 @@ def run(
         stop=tuple(stop or ()),
     )
     text = _prompt(prompt)
-    with LLM(model, context_length=context_length, threads=threads, max_sequences=1) as llm:
+    with LLM(
+        model,
+        context_length=context_length,
+        threads=threads,
+        precision=precision,
+        kv_dtype=kv_dtype,
+        quantize=quantize,
+        max_sequences=1,
+    ) as llm:
         request = _request(llm, text, system, raw)
         if as_json:
             _print_json(llm, request, params)

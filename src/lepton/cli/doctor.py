@@ -15,9 +15,11 @@ from lepton import __version__, config
 from lepton.cli import options
 from lepton.cli.console import output, size
 from lepton.cli.language import say
+from lepton.engine import EngineConfig
 from lepton.errors import ConfigurationError
 from lepton.kernels import IsaInfo, isa_info
 from lepton.models import catalogue
+from lepton.models.executors import KvDtype
 from lepton.models.footprint import Footprint
 from lepton.telemetry.machine import Machine, inspect_machine
 
@@ -32,12 +34,14 @@ class Fit:
     largest_context: int
 
 
-def doctor(as_json: options.Json = False) -> None:
+def doctor(
+    kv_dtype: options.KvDtype = EngineConfig.kv_dtype, as_json: options.Json = False
+) -> None:
     """Show what this machine offers, which models are here and which would fit."""
     machine = inspect_machine()
     usable = machine.available_memory
     native, problem = _native()
-    fits = _fits(usable)
+    fits = _fits(usable, kv_dtype)
     if as_json:
         output.print_json(json.dumps(_fields(machine, usable, native, problem, fits)))
         return
@@ -54,14 +58,14 @@ def _native() -> tuple[IsaInfo | None, str | None]:
         return None, str(error)
 
 
-def _fits(usable: int) -> list[Fit]:
+def _fits(usable: int, kv_dtype: KvDtype) -> list[Fit]:
     fits = []
     for name, entry in catalogue.entries().items():
         path = catalogue.cached(name)
         # An unknown download is taken as eight bits and a little for each parameter.
         weights = path.stat().st_size if path else entry.size or int(entry.parameters * 1.07)
         footprint = Footprint(
-            weights, entry.layers, entry.kv_heads, entry.head_dim, entry.context_length
+            weights, entry.layers, entry.kv_heads, entry.head_dim, entry.context_length, kv_dtype
         )
         context = footprint.largest_context(usable)
         fits.append(Fit(name, path is not None, weights, context))

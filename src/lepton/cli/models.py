@@ -13,6 +13,7 @@ from rich.table import Table
 from lepton.cli import options
 from lepton.cli.console import note, output, progress_bar, size
 from lepton.cli.language import say
+from lepton.engine import EngineConfig
 from lepton.errors import DownloadError
 from lepton.models import catalogue
 from lepton.models.summary import ModelSummary, summarize
@@ -66,9 +67,14 @@ def pull(
 
 
 @app.command("show")
-def show(model: options.Model, as_json: options.Json = False) -> None:
+def show(
+    model: options.Model,
+    quantize: options.Quantize = EngineConfig.quantize,
+    kv_dtype: options.KvDtype = EngineConfig.kv_dtype,
+    as_json: options.Json = False,
+) -> None:
     """Describe a model on this machine: architecture, types, memory by context."""
-    summary = summarize(catalogue.locate(model))
+    summary = summarize(catalogue.locate(model), quantize=quantize, kv_dtype=kv_dtype)
     if as_json:
         output.print_json(json.dumps(_summary_fields(summary)))
         return

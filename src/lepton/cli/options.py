@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from lepton.models import executors
+
 _SAMPLING = "Sampling"
 
 Model = Annotated[
@@ -22,6 +24,18 @@ ContextLength = Annotated[
         metavar="TOKENS",
         help="Prompt and completion together; the model's own limit if not given.",
     ),
+]
+Precision = Annotated[
+    executors.Precision,
+    typer.Option(help="Activations in two int8 planes (exact) or, computing less, in one (fast)."),
+]
+KvDtype = Annotated[
+    executors.KvDtype,
+    typer.Option(help="How keys and values are cached; int8 holds nearly twice the tokens."),
+]
+Quantize = Annotated[
+    executors.Quantize,
+    typer.Option(help="Make float weights smaller while loading; others stay as they are."),
 ]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
 

@@ -98,6 +98,9 @@ def serve(
         int | None, typer.Option(min=1, metavar="N", help="Most tokens of one completion.")
     ] = None,
     threads: options.Threads = 0,
+    precision: options.Precision = EngineConfig.precision,
+    kv_dtype: options.KvDtype = EngineConfig.kv_dtype,
+    quantize: options.Quantize = EngineConfig.quantize,
     grace: Annotated[
         float,
         typer.Option(min=0.0, metavar="SECONDS", help="Time to finish requests after SIGTERM."),
@@ -136,6 +139,9 @@ def serve(
         max_step_tokens=max(EngineConfig.max_step_tokens, max_sequences),
         max_queue=max_queue,
         threads=threads,
+        precision=precision,
+        kv_dtype=kv_dtype,
+        quantize=quantize,
     )
     with bind(settings) as listener:
         if pull or (pull is None and model == config.DEFAULT_MODEL):

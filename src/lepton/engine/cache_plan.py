@@ -33,15 +33,20 @@ class CachePlan:
 def build_executor(model: Model, config: EngineConfig) -> tuple[Executor, int]:
     """The executor with a cache of the planned size, and the context length that fits it."""
     choice = config.executor
-    block_bytes = executors.cache_bytes_per_block(
-        model.config, "float32" if callable(choice) else CACHE_TYPES[choice]
-    )
+    cache_type = CACHE_TYPES[config.kv_dtype] if choice == "native" else "float32"
+    block_bytes = executors.cache_bytes_per_block(model.config, cache_type)
     plan = plan_cache(config, model.config.context_length, block_bytes)
     if callable(choice):
         executor = choice(model, plan.num_blocks)
     else:
         executor = executors.build_executor(
-            model, choice, num_blocks=plan.num_blocks, threads=config.threads
+            model,
+            choice,
+            num_blocks=plan.num_blocks,
+            threads=config.threads,
+            precision=config.precision,
+            kv_dtype=config.kv_dtype,
+            quantize=config.quantize,
         )
     return executor, min(plan.context_length, executor.num_blocks * BLOCK_SIZE)
 

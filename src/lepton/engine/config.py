@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lepton.errors import ConfigurationError
+from lepton.models.executors import ExecutorKind, KvDtype, Precision, Quantize, check_choice
 
 if TYPE_CHECKING:
     from lepton.models.executors.base import Executor
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     ExecutorFactory = Callable[[Model, int], Executor]
 
-ExecutorName = Literal["native", "reference"]
+_NATIVE_CHOICES = {"precision": Precision, "kv_dtype": KvDtype, "quantize": Quantize}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,14 @@ class EngineConfig:
     """Requests that may wait; more are refused with CapacityError."""
     threads: int = 0
     """Threads of the native executor; 0 takes what the machine or its cgroup allows."""
-    executor: ExecutorName | ExecutorFactory = "native"
+    precision: Precision = "exact"
+    """Int8 planes of activations in products with quantized weights: ``exact`` takes two (about 16
+    bits), ``fast`` one, which computes less where many tokens are processed together."""
+    kv_dtype: KvDtype = "bf16"
+    """How keys and values are cached: ``int8`` holds nearly twice the tokens in the same memory."""
+    quantize: Quantize = "none"
+    """What float weights become when they are loaded; quantized ones always stay as they are."""
+    executor: ExecutorKind | ExecutorFactory = "native"
     """By name, or a function of the model and the number of blocks."""
 
     def __post_init__(self) -> None:
@@ -52,7 +60,13 @@ class EngineConfig:
                 f"max_step_tokens ({self.max_step_tokens}) must be at least max_sequences "
                 f"({self.max_sequences}), so that each sequence can gain a token in every step"
             )
-        if not callable(self.executor) and self.executor not in ("native", "reference"):
-            raise ConfigurationError(
-                f"executor must be 'native' or 'reference', not {self.executor!r}"
-            )
+        if not callable(self.executor):
+            check_choice("executor", self.executor, ExecutorKind)
+        for name, choices in _NATIVE_CHOICES.items():
+            value = getattr(self, name)
+            check_choice(name, value, choices)
+            if self.executor != "native" and value != getattr(EngineConfig, name):
+                raise ConfigurationError(
+                    f"{name} {value!r} is a choice of the native executor; leave it out, or leave "
+                    "the executor out"
+                )

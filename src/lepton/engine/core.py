@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence as SequenceOf
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING
 
 from lepton.engine.block_pool import BlockPool
@@ -14,12 +15,12 @@ from lepton.engine.config import EngineConfig
 from lepton.engine.logprobs import token_logprob
 from lepton.engine.outputs import EngineStats, FinishReason, OutputDelta, TokenLogprob
 from lepton.engine.runner import ModelRunner
-from lepton.engine.sampler import sample
+from lepton.engine.sampler import Choice, Sampler
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.scheduler import Chunk, Scheduler
 from lepton.engine.sequence import Request, Sequence
 from lepton.engine.text import TextStream
-from lepton.errors import LeptonError, RequestError
+from lepton.errors import EngineError, LeptonError, RequestError
 from lepton.models.executors.base import Float32Array
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class EngineCore:
             ),
         )
         self._runner = ModelRunner(self.executor)
+        self._sampler = Sampler(getattr(self.executor, "pool", None))
         self._requests: dict[str, Request] = {}
         self.num_queued = 0
         """Requests with a waiting sequence when the last step began, and newer ones."""
@@ -140,13 +142,17 @@ class EngineCore:
             return []
         try:
             logits = self._runner.run(chunks)
+            choices = self._choose(chunks, logits)
         except Exception as error:
             logger.exception("a step of %d sequences failed", len(chunks))
             return self._fail_running(error)
         deltas: list[OutputDelta] = []
-        for chunk, rows in zip(chunks, logits, strict=True):
+        first_row = 0
+        for chunk, choice in zip(chunks, choices, strict=True):
             if chunk.sequence.finish_reason is None:
-                deltas += self._postprocess(chunk, rows)
+                rows = range(first_row, first_row + chunk.num_logits)
+                deltas += self._postprocess(chunk, logits, rows, choice)
+            first_row += chunk.num_logits
         self._steps += 1
         self._last_step_seconds = time.perf_counter() - started
         return deltas
@@ -196,42 +202,57 @@ class EngineCore:
             )
         return room if asked is None else asked
 
-    def _postprocess(self, chunk: Chunk, logits: Float32Array) -> list[OutputDelta]:
-        """Take in one chunk's logits; whatever fails here ends this request only."""
+    def _choose(
+        self, chunks: SequenceOf[Chunk], logits: Float32Array
+    ) -> list[Choice | EngineError | None]:
+        """The token that each chunk's last logits lead to; None where none is to be sampled."""
+        samples = [chunk.samples for chunk in chunks]
+        last_rows = [end - 1 for end in accumulate(chunk.num_logits for chunk in chunks)]
+        sequences = [chunk.sequence for chunk in compress(chunks, samples)]
+        found = iter(self._sampler.sample(logits, [*compress(last_rows, samples)], sequences))
+        return [next(found) if sampled else None for sampled in samples]
+
+    def _postprocess(
+        self, chunk: Chunk, logits: Float32Array, rows: range, choice: Choice | EngineError | None
+    ) -> list[OutputDelta]:
+        """Take in what a step found for one chunk; whatever fails here ends this request only."""
         sequence = chunk.sequence
         request = sequence.request
         sequence.num_computed = chunk.end
         try:
-            self._collect_prompt_logprobs(chunk, logits)
+            self._collect_prompt_logprobs(chunk, logits, rows)
             if sequence.num_pending > 0:
                 return []
             if sequence.index == 0 and sequence.num_generated == 0:
                 self._prompt_tokens += sequence.num_prompt_tokens
-            if request.max_tokens == 0:
+            if choice is None:
                 return [self._delta(sequence, finish_reason="length")]
-            return [self._advance(sequence, logits[-1])]
+            if isinstance(choice, EngineError):
+                raise choice
+            return [self._advance(sequence, choice)]
         except Exception as error:
             logger.exception("request %s failed", request.request_id)
             return self._end(request, "error", _describe(error))
 
-    def _collect_prompt_logprobs(self, chunk: Chunk, logits: Float32Array) -> None:
+    def _collect_prompt_logprobs(self, chunk: Chunk, logits: Float32Array, rows: range) -> None:
         sequence = chunk.sequence
         if sequence.prompt_logprobs is None or not sequence.wants_prompt_logprobs:
             return
-        for position, row in zip(
-            range(chunk.end - chunk.num_logits, chunk.end), logits, strict=True
-        ):
-            if position + 1 < sequence.num_prompt_tokens:
-                entry = self._logprob(sequence, row, sequence.token_ids[position + 1])
-                sequence.prompt_logprobs.append(entry)
+        first = chunk.end - chunk.num_logits + 1
+        tokens = sequence.token_ids[first : min(chunk.end + 1, sequence.num_prompt_tokens)]
+        count = sequence.request.params.logprobs or 0
+        found = self._sampler.logprobs(logits, list(rows)[: len(tokens)], tokens, count)
+        sequence.prompt_logprobs += [
+            token_logprob(token, row, self.model.tokenizer)
+            for token, row in zip(tokens, found, strict=True)
+        ]
 
-    def _advance(self, sequence: Sequence, logits: Float32Array) -> OutputDelta:
-        """Sample the next token, settle its text and see whether the sequence ends."""
-        request = sequence.request
-        token_id = sample(logits, sequence)
+    def _advance(self, sequence: Sequence, choice: Choice) -> OutputDelta:
+        """Append the next token, settle its text and see whether the sequence ends."""
+        token_id, row_logprobs = choice
         logprobs = None
-        if request.params.logprobs is not None:
-            logprobs = (self._logprob(sequence, logits, token_id),)
+        if row_logprobs is not None:
+            logprobs = (token_logprob(token_id, row_logprobs, self.model.tokenizer),)
         sequence.token_ids.append(token_id)
         self._generated_tokens += 1
         text, finish_reason = self._settle(sequence, token_id)
@@ -242,10 +263,11 @@ class EngineCore:
         request, stream = sequence.request, sequence.text
         if token_id in request.stop_token_ids:
             return stream.flush(), "stop"
-        text = stream.add(token_id, match_stops=sequence.num_generated > request.params.min_tokens)
+        num_generated = sequence.num_generated
+        text = stream.add(token_id, match_stops=num_generated > request.params.min_tokens)
         if stream.stopped:
             return text, "stop"
-        if sequence.num_generated >= request.max_tokens:
+        if num_generated >= request.max_tokens:
             return text + stream.flush(), "length"
         return text, None
 
@@ -267,7 +289,8 @@ class EngineCore:
         if sequence.prompt_logprobs is not None and not sequence.wants_prompt_logprobs:
             prompt_logprobs = tuple(sequence.prompt_logprobs)
             sequence.prompt_logprobs = None
-        if request.finished:
+        finished = finish_reason is not None and request.finished
+        if finished:
             self._requests.pop(request.request_id, None)
             if not self._requests:
                 self.num_queued = 0  # No step will come to count again.
@@ -278,7 +301,7 @@ class EngineCore:
             token_ids=token_ids,
             logprobs=logprobs,
             finish_reason=finish_reason,
-            usage=request.usage if request.finished else None,
+            usage=request.usage if finished else None,
             prompt_logprobs=prompt_logprobs,
             error=error,
         )
@@ -299,10 +322,6 @@ class EngineCore:
         return [
             delta for request in requests for delta in self._end(request, "error", _describe(error))
         ]
-
-    def _logprob(self, sequence: Sequence, logits: Float32Array, token_id: int) -> TokenLogprob:
-        count = sequence.request.params.logprobs or 0
-        return token_logprob(logits, token_id, count, self.model.tokenizer)
 
 
 def _flush(sequence: Sequence) -> str:

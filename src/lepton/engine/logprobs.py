@@ -4,46 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lepton.engine.outputs import TokenChance, TokenLogprob
-from lepton.models.executors.base import Float32Array
 
 if TYPE_CHECKING:
     from lepton.models.tokenizer import Tokenizer
 
+RowLogprobs = tuple[float, list[int], list[float]]
+"""From raw logits: log probability of a token; the most likely ids, best first, and theirs."""
 
-def token_logprob(
-    logits: Float32Array, token_id: int, count: int, tokenizer: Tokenizer
-) -> TokenLogprob:
-    """Log probability of a token and of the ``count`` most likely ones, from raw logits [vocab]."""
-    peak = logits.max()
-    normalizer = float(peak) + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
 
-    def chance(token: int) -> TokenChance:
-        return TokenChance(
-            token_id=token,
-            token=tokenizer.token_text(token),
-            bytes=tokenizer.token_bytes(token),
-            logprob=float(logits[token]) - normalizer,
-        )
-
-    chosen = chance(token_id)
+def token_logprob(token_id: int, row: RowLogprobs, tokenizer: Tokenizer) -> TokenLogprob:
+    """A token's log probability and those of the most likely ones, with their texts."""
+    logprob, top_ids, top_logprobs = row
+    chosen = _chance(token_id, logprob, tokenizer)
     return TokenLogprob(
         token_id=chosen.token_id,
         token=chosen.token,
         bytes=chosen.bytes,
         logprob=chosen.logprob,
-        top=tuple(chance(token) for token in most_likely(logits, count)),
+        top=tuple(
+            _chance(token, chance, tokenizer)
+            for token, chance in zip(top_ids, top_logprobs, strict=True)
+        ),
     )
 
 
-def most_likely(logits: Float32Array, count: int) -> list[int]:
-    """The ids of the ``count`` largest logits, largest first, the lower id first among equals."""
-    count = min(count, len(logits))
-    if count == 0:
-        return []
-    smallest_kept = np.partition(logits, len(logits) - count)[-count]
-    ids = np.flatnonzero(logits >= smallest_kept)
-    ordered = ids[np.argsort(-logits[ids], kind="stable")]
-    return [int(token) for token in ordered[:count]]
+def _chance(token_id: int, logprob: float, tokenizer: Tokenizer) -> TokenChance:
+    return TokenChance(
+        token_id=token_id,
+        token=tokenizer.token_text(token_id),
+        bytes=tokenizer.token_bytes(token_id),
+        logprob=logprob,
+    )

@@ -13,16 +13,14 @@ from lepton.models.executors.base import Batch, Executor, Float32Array
 
 
 class ModelRunner:
-    """Lays chunks out as a ragged batch and hands the logits back chunk by chunk."""
+    """Lays chunks out as a ragged batch."""
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
 
-    def run(self, chunks: SequenceOf[Chunk]) -> list[Float32Array]:
-        """Logits [chunk.num_logits, vocab] of each chunk; EngineError when their shape is wrong."""
-        logits = self._forward(build_batch(chunks))
-        ends = np.cumsum([chunk.num_logits for chunk in chunks])
-        return np.split(logits, ends[:-1])
+    def run(self, chunks: SequenceOf[Chunk]) -> Float32Array:
+        """Logits [rows, vocab], chunk after chunk; EngineError when their shape is wrong."""
+        return self._forward(build_batch(chunks))
 
     def logits(
         self, token_ids: SequenceOf[int], pool: BlockPool, max_step_tokens: int
@@ -48,25 +46,26 @@ class ModelRunner:
 
 def build_batch(chunks: SequenceOf[Chunk]) -> Batch:
     """The ragged batch of a step; chunk c is its sequence c."""
-    counts = [chunk.count for chunk in chunks]
-    row_starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    token_ids: list[int] = []
+    positions: list[int] = []
+    row_starts = [0]
+    logit_rows: list[int] = []
     tables = [chunk.sequence.block_table[: blocks_for(chunk.end)] for chunk in chunks]
-    block_tables = np.full((len(chunks), max(map(len, tables))), -1, dtype=np.int32)
-    for row, table in zip(block_tables, tables, strict=True):
-        row[: len(table)] = table
+    width = max(map(len, tables))
+    blocks: list[int] = []
+    for chunk, table in zip(chunks, tables, strict=True):
+        token_ids += chunk.sequence.token_ids[chunk.start : chunk.end]
+        positions += range(chunk.start, chunk.end)
+        row_starts.append(len(token_ids))
+        logit_rows += range(len(token_ids) - chunk.num_logits, len(token_ids))
+        blocks += table
+        blocks += [-1] * (width - len(table))
     return Batch(
-        token_ids=_concatenate(
-            [chunk.sequence.token_ids[chunk.start : chunk.end] for chunk in chunks]
-        ),
-        positions=_concatenate([range(chunk.start, chunk.end) for chunk in chunks]),
-        row_starts=row_starts,
-        block_tables=block_tables,
-        logit_rows=_concatenate(
-            [
-                range(end - chunk.num_logits, end)
-                for chunk, end in zip(chunks, row_starts[1:].tolist(), strict=True)
-            ]
-        ),
+        token_ids=np.array(token_ids, dtype=np.int32),
+        positions=np.array(positions, dtype=np.int32),
+        row_starts=np.array(row_starts, dtype=np.int32),
+        block_tables=np.array(blocks, dtype=np.int32).reshape(len(chunks), width),
+        logit_rows=np.array(logit_rows, dtype=np.int32),
     )
 
 
@@ -80,7 +79,3 @@ def _single(token_ids: SequenceOf[int], blocks: list[int], start: int, limit: in
         block_tables=np.array([blocks[: blocks_for(start + len(part))]], dtype=np.int32),
         logit_rows=rows,
     )
-
-
-def _concatenate(parts: SequenceOf[SequenceOf[int]]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])

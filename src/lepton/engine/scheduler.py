@@ -26,6 +26,12 @@ class Chunk:
         """Position after the last token."""
         return self.start + self.count
 
+    @property
+    def samples(self) -> bool:
+        """Whether its last logits lead to a new token."""
+        sequence = self.sequence
+        return self.end == len(sequence.token_ids) and sequence.request.max_tokens > 0
+
 
 class Scheduler:
     """Continuous batching: first in, first out, decoding before reading prompts.
@@ -72,8 +78,11 @@ class Scheduler:
     def schedule(self) -> list[Chunk]:
         """The chunks of the next step; empty when nothing can or need be computed."""
         step = _StepBudget(self._max_step_tokens, self._max_logit_rows)
+        preempted = self.num_preemptions
         for sequence in list(self.running):
-            decodes = sequence in self.running and sequence.num_pending == 1
+            decodes = sequence.num_pending == 1 and (
+                self.num_preemptions == preempted or sequence in self.running
+            )
             if decodes and self._extend(sequence):
                 step.take(sequence)
         for sequence in self.running:
@@ -99,6 +108,8 @@ class Scheduler:
     def _extend(self, sequence: Sequence) -> bool:
         """Get the block the next token needs; False when the sequence itself had to yield."""
         missing = blocks_for(len(sequence.token_ids)) - len(sequence.block_table)
+        if missing <= 0:
+            return True
         while self.pool.num_free < missing:
             youngest = self.running[-1]
             self._preempt(youngest)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lepton.engine.outputs import FinishReason, TokenLogprob, Usage
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.text import TextStream
 from lepton.models.executors.base import BLOCK_SIZE
+
+if TYPE_CHECKING:
+    from lepton.kernels._native import SamplingState
 
 
 @dataclass(eq=False)
@@ -58,6 +62,8 @@ class Sequence:
         self.num_cached_tokens = 0
         """Prompt tokens that were shared instead of computed, at the first admission."""
         self.block_table: list[int] = []
+        self.sampling: SamplingState | None = None
+        """The sampler's own, made when it first sees the sequence."""
         self.finish_reason: FinishReason | None = None
         self.prompt_logprobs: list[TokenLogprob | None] | None = None
         """Grows while the prompt is read, on the first sequence of an echoing request."""

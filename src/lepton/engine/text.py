@@ -23,6 +23,8 @@ class StopMatcher:
 
     def add(self, text: str) -> str:
         """The text that is certain to precede any stop string."""
+        if not self._stops:
+            return text
         if self.stopped:
             return ""
         text = self._held + text
