@@ -1,195 +1,207 @@
-"""Lepton beside its peers on one model: decode, prefill and batched decode, interleaved rounds.
+"""Lepton beside other engines on this machine.
 
-    python -m bench --model smollm2-135m-instruct --rounds 5
+    python -m bench all --quick              minutes: one model, llama.cpp, into build/bench/
+    python -m bench all                      all that follows, hours; interrupt and resume at will
+    python -m bench run                      speed and memory
+    python -m bench run --models smollm2-q4_1,llama-8b-q4_k_m --peers llama.cpp --rounds 3
+    python -m bench fidelity                 how far logits are from float32
+    python -m bench neighbours               decoding while another process spins
+    python -m bench report                   docs/performance.md from what was measured
+    python -m bench list                     models, peers and workloads
 
-Every round runs each workload once with each engine, in turn, so that a drift of the machine's
-speed meets all of them; the table shows medians and the ratio to each peer. All load the same GGUF
-file; transformers (PyTorch) computes in float32, its fastest on such files. The share of the
-roofline is the file's bytes, read once per token, over the bandwidth measured in the same run.
+Peers are installed into environments of their own below Lepton's cache folder on first use;
+llama.cpp is compiled there (ten minutes). Every measurement is written to the results file at once,
+and what is in it is not measured again. Values are medians of interleaved rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import TypeVar
 
-import numpy as np
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from lepton.kernels import isa_info
-from lepton.models import catalogue
-from lepton.telemetry.machine import inspect_machine
+from bench.engines import contenders
+from bench.fidelity import measure_fidelity
+from bench.measure import Run, describe_machine
+from bench.models import MODELS, QUICK_MODELS, BenchModel
+from bench.neighbours import measure_neighbours
+from bench.report import write_report
+from bench.results import Results, load
+from bench.tables import Table, cost_table, speed_table
+from bench.workloads import QUICK, WORKLOADS
 
-DECODE_TOKENS = 64
-PREFILL_TOKENS = 512
-STREAMS = 16
+_REPORT = Path("docs/performance.md")
+_RESULTS = Path("docs/performance/results.json")
+_QUICK_REPORT = Path("build/bench/performance.md")
+_QUICK_RESULTS = Path("build/bench/performance/results.json")
+_QUICK_WINDOWS = 2
+_ROUNDS = 5
+_FIDELITY_MODELS = ("smollm2-q4_1", "gemma3-q4_k_m")
+_NEIGHBOUR_MODELS = ("smollm2-q4_1",)
 
-
-class Peer(Protocol):
-    """One engine with the model loaded."""
-
-    def decode(self, streams: int, tokens: int) -> float:
-        """Seconds per step of ``streams`` greedy continuations of a short prompt."""
-
-    def prefill(self, tokens: int) -> float:
-        """Seconds to read a prompt of ``tokens``."""
-
-
-class Lepton:
-    """The engine under test, in process."""
-
-    def __init__(self, path: Path) -> None:
-        from lepton import LLM
-
-        self._llm = LLM(path, context_length=2048, max_sequences=STREAMS)
-
-    def decode(self, streams: int, tokens: int) -> float:
-        from lepton import SamplingParams
-
-        prompts = [[1, 100 + i, 200 + i] for i in range(streams)]
-        params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
-        start = time.perf_counter()
-        self._llm.generate(prompts, params)
-        return (time.perf_counter() - start) / tokens
-
-    def prefill(self, tokens: int) -> float:
-        from lepton import SamplingParams
-
-        prompt = np.random.default_rng(time.monotonic_ns()).integers(100, 40_000, tokens).tolist()
-        start = time.perf_counter()
-        self._llm.generate([prompt], SamplingParams(temperature=0, max_tokens=1))
-        return time.perf_counter() - start
-
-
-class Transformers:
-    """PyTorch through the transformers package."""
-
-    def __init__(self, path: Path) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        self._torch = torch
-        self._model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32
-        )
-
-    def decode(self, streams: int, tokens: int) -> float:
-        ids = self._torch.tensor([[1, 100 + i, 200 + i] for i in range(streams)])
-        start = time.perf_counter()
-        with self._torch.inference_mode():
-            self._model.generate(
-                ids,
-                attention_mask=self._torch.ones_like(ids),
-                do_sample=False,
-                min_new_tokens=tokens,
-                max_new_tokens=tokens,
-                pad_token_id=0,
-            )
-        return (time.perf_counter() - start) / tokens
-
-    def prefill(self, tokens: int) -> float:
-        ids = self._torch.randint(100, 40_000, (1, tokens))
-        start = time.perf_counter()
-        with self._torch.inference_mode():
-            self._model(ids, logits_to_keep=1)
-        return time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One thing to measure, in tokens per second."""
-
-    name: str
-    measure: Callable[[Peer], float]
-
-
-WORKLOADS = (
-    Workload("decode, 1 stream", lambda peer: 1 / peer.decode(1, DECODE_TOKENS)),
-    Workload(
-        f"prefill {PREFILL_TOKENS}", lambda peer: PREFILL_TOKENS / peer.prefill(PREFILL_TOKENS)
-    ),
-    Workload(
-        f"decode, {STREAMS} streams",
-        lambda peer: STREAMS / peer.decode(STREAMS, DECODE_TOKENS // 2),
-    ),
-)
-
-
-def read_bandwidth() -> float:
-    """Bytes per second one numpy reduction per processor reads from memory, the best of five."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    threads = inspect_machine().threads
-    arrays = [np.ones(1 << 26, np.float32) for _ in range(threads)]
-    best = 0.0
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(5):
-            start = time.perf_counter()
-            list(pool.map(np.max, arrays))
-            best = max(best, threads * arrays[0].nbytes / (time.perf_counter() - start))
-    return best
+_console = Console(highlight=False)
+Item = TypeVar("Item")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="smollm2-135m-instruct", help="name or path of a GGUF")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="also write every sample as JSON")
-    arguments = parser.parse_args()
-    path = catalogue.locate(arguments.model)
-
-    peers: dict[str, Peer] = {
-        "lepton": Lepton(path),
-        "transformers": Transformers(path),
-    }
-    samples: dict[str, dict[str, list[float]]] = {
-        w.name: {name: [] for name in peers} for w in WORKLOADS
-    }
-    for workload in WORKLOADS:
-        for peer in peers.values():
-            workload.measure(peer)
-    for _ in track(range(arguments.rounds), "Measuring"):
-        for workload in WORKLOADS:
-            for name, peer in peers.items():
-                samples[workload.name][name].append(workload.measure(peer))
-    bandwidth = read_bandwidth()
-    show(samples, path, bandwidth)
-    if arguments.out:
-        report = {"model": path.name, "bandwidth": bandwidth, "tokens_per_second": samples}
-        arguments.out.write_text(json.dumps(report, indent=1))
+    """Run one of the commands."""
+    # Ends the engines' processes too, which are stopped and would stay for ever.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    arguments = _parser().parse_args()
+    quick = getattr(arguments, "quick", False)
+    arguments.results = arguments.results or (_QUICK_RESULTS if quick else _RESULTS)
+    results = load(arguments.results)
+    match arguments.command:
+        case "all":
+            _all(arguments, results)
+        case "run":
+            _run(arguments, results)
+        case "fidelity":
+            for model in _models(arguments.models or _FIDELITY_MODELS):
+                _fidelity(model, results, arguments)
+        case "neighbours":
+            for model in _models(arguments.models or _NEIGHBOUR_MODELS):
+                _neighbours(model, results, arguments)
+        case "report":
+            write_report(results, arguments.results, arguments.to)
+            _console.print(f"wrote {arguments.to}")
+        case "list":
+            _list()
 
 
-def show(samples: dict[str, dict[str, list[float]]], path: Path, bandwidth: float) -> None:
-    """Print the medians, the ratios and the share of the decode roofline."""
-    table = Table(title=f"{path.name}: tokens per second, medians (ratio of Lepton to each)")
-    table.add_column("workload")
-    for name in next(iter(samples.values())):
-        table.add_column(name, justify="right")
-    for workload, by_peer in samples.items():
-        medians = {name: statistics.median(values) for name, values in by_peer.items()}
-        ours = medians["lepton"]
-        cells = [
-            f"{median:.1f}" if name == "lepton" else f"{median:.1f} ({ours / median:.2f} ×)"
-            for name, median in medians.items()
-        ]
-        table.add_row(workload, *cells)
-    console = Console()
-    console.print(table)
-    decode = statistics.median(samples[WORKLOADS[0].name]["lepton"])
-    roofline = bandwidth / path.stat().st_size
-    console.print(
-        f"{isa_info().selected}, {inspect_machine().threads} threads, "
-        f"memory {bandwidth / 1e9:.1f} GB/s: "
-        f"decode reaches {decode / roofline:.0%} of {roofline:.0f} tokens/s"
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--results", type=Path, help=f"JSON file to add to ({_RESULTS})")
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument("--models", type=_names, help="names separated by commas; see list")
+    chosen.add_argument("--rounds", type=int, help=f"rounds to reach ({_ROUNDS})")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, text in (
+        ("run", "measure speed and memory"),
+        ("all", "run, fidelity, neighbours and report, each as far as it is missing"),
+    ):
+        run = commands.add_parser(command, parents=[shared, chosen], help=text)
+        run.add_argument("--peers", type=_names, help="names separated by commas, or none")
+        run.add_argument("--workloads", type=_names, help="names separated by commas")
+        run.add_argument("--quick", action="store_true", help="one model, llama.cpp, one round")
+    for command, text in (
+        ("fidelity", "measure the distance from float32"),
+        ("neighbours", "measure beside a spinning process"),
+    ):
+        commands.add_parser(command, parents=[shared, chosen], help=text)
+    report = commands.add_parser("report", parents=[shared], help="write the report")
+    report.add_argument("--to", type=Path, default=_REPORT, help=f"Markdown file ({_REPORT})")
+    commands.add_parser("list", parents=[shared], help="list models, peers and workloads")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name and name != "none"]
+
+
+def _all(arguments: argparse.Namespace, results: Results) -> None:
+    _run(arguments, results)
+    for names, entries, measure in (
+        (_FIDELITY_MODELS, results.fidelity, _fidelity),
+        (_NEIGHBOUR_MODELS, results.neighbours, _neighbours),
+    ):
+        measured = {entry["model"] for entry in entries}
+        for model in _models(QUICK_MODELS if arguments.quick else names):
+            if model.title not in measured:
+                measure(model, results, arguments)
+    report = _QUICK_REPORT if arguments.quick else _REPORT
+    write_report(results, arguments.results, report)
+    _console.print(f"wrote {report}")
+
+
+def _run(arguments: argparse.Namespace, results: Results) -> None:
+    quick = arguments.quick
+    rounds = arguments.rounds or (1 if quick else _ROUNDS)
+    available = contenders()
+    groups = {contender.group for contender in available} - {"lepton"}
+    peers = arguments.peers
+    if peers is None:
+        peers = ["llama.cpp"] if quick else groups
+    _check(peers, dict.fromkeys(groups))
+    models = _models(arguments.models or (QUICK_MODELS if quick else tuple(MODELS)))
+    workloads = _chosen(arguments.workloads or (QUICK if quick else tuple(WORKLOADS)), WORKLOADS)
+    describe_machine(results)
+    run = Run(results, arguments.results, _console.print)
+    ready = run.prepare([each for each in available if each.group in ("lepton", *peers)])
+    for model in models:
+        run.measure(model, workloads, ready, rounds)
+        _print(speed_table(results, model.name))
+    _print(cost_table(results))
+
+
+def _fidelity(model: BenchModel, results: Results, arguments: argparse.Namespace) -> None:
+    windows = _QUICK_WINDOWS if getattr(arguments, "quick", False) else None
+    found = measure_fidelity(model.title, model.obtain(), _console.print, windows)
+    results.fidelity = _merged(results.fidelity, [asdict(each) for each in found], model)
+    results.save(arguments.results)
+    for each in found:
+        _console.print(each)
+
+
+def _neighbours(model: BenchModel, results: Results, arguments: argparse.Namespace) -> None:
+    found = measure_neighbours(model.title, model.obtain(), arguments.rounds or 5, _console.print)
+    results.neighbours = _merged(results.neighbours, [asdict(each) for each in found], model)
+    results.save(arguments.results)
+    for each in found:
+        _console.print(each)
+
+
+def _merged(
+    old: list[dict[str, object]], new: list[dict[str, object]], model: BenchModel
+) -> list[dict[str, object]]:
+    """The entries of other models, and the new ones."""
+    return [entry for entry in old if entry["model"] != model.title] + new
+
+
+def _models(names: Sequence[str]) -> list[BenchModel]:
+    return _chosen(names, MODELS)
+
+
+def _chosen(names: Sequence[str], known: Mapping[str, Item]) -> list[Item]:
+    _check(names, known)
+    return [known[name] for name in names]
+
+
+def _check(names: Sequence[str], known: Mapping[str, object]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SystemExit(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+
+
+def _print(table: Table) -> None:
+    if not table.rows:
+        return
+    shown = RichTable(title=table.title)
+    for number, header in enumerate(table.headers):
+        shown.add_column(header, justify="left" if number < table.word_columns else "right")
+    for row in table.rows:
+        shown.add_row(*row)
+    _console.print(shown)
+
+
+def _list() -> None:
+    _print(Table("models", ("name", "file"), tuple((m.name, m.origin) for m in MODELS.values()), 2))
+    engines = ((c.group, c.engine.name, c.engine.description) for c in contenders())
+    _print(Table("engines", ("chosen by", "engine", "settings"), tuple(engines), 3))
+    workloads = ((w.name, w.title, w.unit) for w in WORKLOADS.values())
+    _print(Table("workloads", ("name", "what", "unit"), tuple(workloads), 3))
 
 
 if __name__ == "__main__":

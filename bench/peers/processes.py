@@ -1,0 +1,43 @@
+"""What processes take of the machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+_IDLE_SECONDS = 2.0
+_SETTLE_SECONDS = 1.0
+
+
+def family(pid: int) -> list[int]:
+    """A process and everything it started."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def idle_percentage(pids: Sequence[int]) -> float:
+    """Processor time the processes take now while nothing is asked, in percent of one."""
+    time.sleep(_SETTLE_SECONDS)
+    before = _processor_seconds(pids)
+    time.sleep(_IDLE_SECONDS)
+    return 100 * (_processor_seconds(pids) - before) / _IDLE_SECONDS
+
+
+def peak_memory(pids: Sequence[int]) -> float:
+    """Bytes that were resident at most, summed over the processes; mapped files count."""
+    return float(sum(_status(pid, "VmHWM") for pid in pids))
+
+
+def _processor_seconds(pids: Sequence[int]) -> float:
+    times = (psutil.Process(pid).cpu_times() for pid in pids)
+    return sum(each.user + each.system for each in times)
+
+
+def _status(pid: int, field: str) -> int:
+    """Bytes that a field of /proc/<pid>/status says."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return 0
