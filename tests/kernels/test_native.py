@@ -65,7 +65,8 @@ def represented(inputs: np.ndarray, planes: int) -> np.ndarray:
     first = np.rint(scaled)
     codes = first.astype(np.float64)
     if planes == 2:
-        codes += np.rint((scaled - first) * np.float32(254)).astype(np.float64) / 254
+        second = np.rint(np.minimum((scaled - first) * np.float32(256), 127))
+        codes += second.astype(np.float64) / 256
     return (codes * (largest / np.float32(127))).reshape(inputs.shape)
 
 

@@ -145,7 +145,7 @@ void exponentiate(const AttendTile& tile, size_t query, AttendState& state) {
   F largest = Simd::load(weights + begin);
   for (size_t t = begin + 16; t < end; t += 16)
     largest = Simd::max(largest, Simd::load(weights + t));
-  state.largest = max_lanes(largest);
+  state.largest = Simd::max_lanes(largest);
   const F offset = Simd::set1(state.largest);
   for (size_t t = begin; t < end; t += 16)
     Simd::store(weights + t, exponential(Simd::sub(Simd::load(weights + t), offset)));
@@ -157,7 +157,7 @@ void exponentiate(const AttendTile& tile, size_t query, AttendState& state) {
     if constexpr (Cache::kScaled)
       Simd::store(weights + t, Simd::mul(weight, Simd::load(tile.scales(t / 16) + 16)));
   }
-  state.total = sum_lanes(total);
+  state.total = Simd::sum_lanes(total);
 }
 
 // state += part: both are brought to the larger of their maxima.

@@ -12,7 +12,7 @@ namespace lepton {
 constexpr size_t kRowBlock = 128;
 
 // Activations of several rows in groups of 32 inputs: x ≈ scale · n with a whole number n, which is
-// one byte (one plane) or 254 · first + second (two planes). Block by block: all rows of the first
+// one byte (one plane) or 256 · first + second (two planes). Block by block: all rows of the first
 // 32 inputs, then all rows of the next. Inputs are padded with zeros to a multiple of 32.
 struct QuantizedRows {
   int planes;
@@ -37,7 +37,7 @@ struct Product {
   const float* input;              // for float weights: [rows, input_stride], zero-padded to even
   size_t input_stride;
   const float* bias;  // [num_panels * 16] or null
-  float* output;      // [rows, output_stride], written 16 at a time
+  float* output;      // of row_begin: [row_end - row_begin, output_stride], written 16 at a time
   size_t output_stride;
   size_t row_begin, row_end;
   bool accumulate;  // add to what the output holds
@@ -132,7 +132,7 @@ struct KernelTable {
   // y = x / sqrt(mean(x²) + epsilon) · weight; y is zero-filled up to `stride`. x and y may be one.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, size_t columns,
                    size_t stride, float* y);
-  // Fills blocks [begin, end) of row `row` of `target`; x is the row's first input.
+  // Fills blocks [begin, end) of row `row` of `target` from their inputs at x.
   void (*quantize_row)(const float* x, size_t row, size_t begin, size_t end,
                        const QuantizedRows& target);
   // y = activation(gate) · up, for a multiple of 16 values.

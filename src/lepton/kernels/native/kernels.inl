@@ -32,25 +32,6 @@ using B = Simd::B;
 
 LEPTON_INLINE F zero() { return Simd::set1(0.0f); }
 
-// Lanes are combined by halves, the same tree everywhere.
-float sum_lanes(F v) {
-  float lane[16];
-  Simd::store(lane, v);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
-  return lane[0];
-}
-
-// A NaN in any lane wins.
-float max_lanes(F v) {
-  float lane[16];
-  Simd::store(lane, v);
-  float best = lane[0];
-  for (int i = 1; i < 16; ++i)
-    if (lane[i] > best || lane[i] != lane[i]) best = lane[i];
-  return best;
-}
-
 // e^x to within two units in the last place, for x clamped to [-87, 88]; a NaN stays one.
 LEPTON_INLINE F exponential(F x) {
   const F clamped = Simd::min(Simd::set1(88.0f), Simd::max(Simd::set1(-87.0f), x));

@@ -7,7 +7,7 @@
 namespace lepton {
 
 void Rows::reserve(size_t rows, size_t columns) {
-  stride_ = round_up(columns, 64);
+  stride_ = round_up(columns, 64) + 16;
   if (rows * stride_ * sizeof(float) > buffer_.size())
     buffer_ = AlignedBuffer(rows * stride_ * sizeof(float));
 }
@@ -35,8 +35,8 @@ void QuantizedBuffer::reserve(size_t rows, size_t columns, int planes) {
 }
 
 void multiply_patch(const KernelTable& kernels, const Rows& input, const QuantizedRows& quantized,
-                    const Term& term, const Patch& patch, bool accumulate) {
-  const Matrix& matrix = term.matrix;
+                    const Matrix& matrix, const std::vector<float>& bias, const Patch& patch,
+                    float* output, size_t output_stride, bool accumulate) {
   Product product{};
   product.panels = matrix.panel(patch.panel);
   product.num_panels = patch.count;
@@ -45,9 +45,9 @@ void multiply_patch(const KernelTable& kernels, const Rows& input, const Quantiz
   product.quantized = &quantized;
   product.input = input.row(0);
   product.input_stride = input.stride();
-  product.bias = term.bias.empty() ? nullptr : term.bias.data() + patch.panel * kPanelRows;
-  product.output = term.output.row(0) + patch.panel * kPanelRows;
-  product.output_stride = term.output.stride();
+  product.bias = bias.empty() ? nullptr : bias.data() + patch.panel * kPanelRows;
+  product.output = output;
+  product.output_stride = output_stride;
   product.row_begin = patch.row_begin;
   product.row_end = patch.row_end;
   product.accumulate = accumulate;
@@ -57,20 +57,28 @@ void multiply_patch(const KernelTable& kernels, const Rows& input, const Quantiz
 void multiply(ThreadPool& pool, const KernelTable& kernels, const Rows& input,
               const QuantizedRows& quantized, size_t rows, std::initializer_list<Term> terms,
               bool accumulate) {
-  size_t panels = 0;
-  for (const Term& term : terms) panels += term.matrix.panels();
-  parallel_patches(pool, panels, rows,
-                   [&](size_t begin, size_t end, size_t row_begin, size_t row_end) {
-                     size_t first = 0;  // panel of the current term among all
-                     for (const Term& term : terms) {
-                       const size_t last = first + term.matrix.panels();
-                       const size_t from = std::max(begin, first), to = std::min(end, last);
-                       if (from < to)
-                         multiply_patch(kernels, input, quantized, term,
-                                        {from - first, to - from, row_begin, row_end}, accumulate);
-                       first = last;
-                     }
-                   });
+  // Panels go in pairs, which some kernels take together.
+  const auto pairs = [](const Matrix& matrix) { return (matrix.panels() + 1) / 2; };
+  size_t units = 0;
+  for (const Term& term : terms) units += pairs(term.matrix);
+  parallel_patches(
+      pool, units, units, rows,
+      [&](size_t begin, size_t end, size_t row_begin, size_t row_end, int) {
+        size_t first = 0;  // unit of the current term among all
+        for (const Term& term : terms) {
+          const size_t last = first + pairs(term.matrix);
+          const size_t from = std::max(begin, first), to = std::min(end, last);
+          if (from < to) {
+            const size_t panel = (from - first) * 2;
+            const size_t count = std::min((to - first) * 2, term.matrix.panels()) - panel;
+            multiply_patch(kernels, input, quantized, term.matrix, term.bias,
+                           {panel, count, row_begin, row_end},
+                           term.output + row_begin * term.output_stride + panel * kPanelRows,
+                           term.output_stride, accumulate);
+          }
+          first = last;
+        }
+      });
 }
 
 std::vector<float> multiply_alone(const Matrix& matrix, const float* inputs, size_t rows,

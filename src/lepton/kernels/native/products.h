@@ -17,7 +17,8 @@ constexpr size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// Rows of floats in memory that grows on demand; the stride is a multiple of 64.
+// Rows of floats in memory that grows on demand, with at least 16 floats after each, so that the
+// same column of many rows falls into many sets of a cache.
 class Rows {
  public:
   // What the rows held before is lost.
@@ -49,34 +50,43 @@ inline void quantize(const KernelTable& kernels, const float* x, size_t row,
   kernels.quantize_row(x, row, 0, target.columns / kBlockColumns, target);
 }
 
-// One of several products of the same input. The bias is empty or fills whole panels.
+// One of several products of the same input. The bias is empty or fills whole panels, and so does
+// a row of the output.
 struct Term {
   const Matrix& matrix;
   const std::vector<float>& bias;
-  const Rows& output;
+  float* output;
+  size_t output_stride;
+
+  Term(const Matrix& m, const std::vector<float>& b, const Rows& rows)
+      : Term(m, b, rows.row(0), rows.stride()) {}
+  Term(const Matrix& m, const std::vector<float>& b, float* rows, size_t stride)
+      : matrix(m), bias(b), output(rows), output_stride(stride) {}
 };
 
-// Panels [panel, panel + count) of a term for rows [row_begin, row_end), at most kRowBlock of them,
-// on the calling thread.
+// Panels [panel, panel + count) for rows [row_begin, row_end), at most kRowBlock of them.
 struct Patch {
   size_t panel, count;
   size_t row_begin, row_end;
 };
-void multiply_patch(const KernelTable& kernels, const Rows& input, const QuantizedRows& quantized,
-                    const Term& term, const Patch& patch, bool accumulate);
 
-// Calls body(begin, end, row_begin, row_end) so that every range of `units` meets every block of
-// rows once, in parallel.
+// A patch of a product on the calling thread; its first row and column go to `output`.
+void multiply_patch(const KernelTable& kernels, const Rows& input, const QuantizedRows& quantized,
+                    const Matrix& matrix, const std::vector<float>& bias, const Patch& patch,
+                    float* output, size_t output_stride, bool accumulate);
+
+// Calls body(begin, end, row_begin, row_end, worker) so that every range of `units` meets every
+// block of rows once, in parallel; ranges have at most `most` units.
 template <class Body>
-void parallel_patches(ThreadPool& pool, size_t units, size_t rows, const Body& body) {
+void parallel_patches(ThreadPool& pool, size_t units, size_t most, size_t rows, const Body& body) {
   const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
   const size_t chunk = std::max<size_t>(1, units / (static_cast<size_t>(pool.threads()) * 8));
-  pool.parallel_for(row_blocks * units, chunk, [&](size_t begin, size_t end, int) {
+  pool.parallel_for(row_blocks * units, chunk, [&](size_t begin, size_t end, int worker) {
     while (begin < end) {
       const size_t row_begin = begin / units * kRowBlock;
       const size_t first = begin % units;
-      const size_t count = std::min(end - begin, units - first);
-      body(first, first + count, row_begin, std::min(rows, row_begin + kRowBlock));
+      const size_t count = std::min({end - begin, units - first, most});
+      body(first, first + count, row_begin, std::min(rows, row_begin + kRowBlock), worker);
       begin += count;
     }
   });

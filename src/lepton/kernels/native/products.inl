@@ -40,8 +40,8 @@ constexpr int kLargestCode = C == Codes::kU2   ? 3
                                                : 255;
 
 // How the codes of a block meet the activations of one row. Each way prepares a quad once for many
-// rows, adds quads to a sum that starts at a given number, and finishes as sixteen 32-bit integers:
-// the exact sum of code · activation, activations being first or 254 · first + second.
+// rows, adds quads to a sum that starts at a given number, and finishes as sixteen floats: the
+// exact sum of code · activation, an activation being first or 256 · first + second, times a scale.
 
 // Four-way byte products summed in 32 bits, one sum per plane.
 template <class S, Codes C, int Planes>
@@ -51,6 +51,11 @@ struct PlaneDot {
     I plane[Planes];
   };
   static constexpr int kOffset = kSigned<C> ? S::kSignedBias : 0;
+  // Integers below 2^22 that are added to the bits of 1.5 · 2^23 make the float 1.5 · 2^23 + n:
+  // what is to be scaled needs no conversion.
+  static constexpr bool kAsBits = Planes == 1;
+  static constexpr float kBitsBase = 12582912.0f;
+  static constexpr int32_t kBitsOfBase = 0x4b400000;
 
   static LEPTON_INLINE Weights prepare(B quad) {
     return kSigned<C> ? S::signed_operand(quad) : quad;
@@ -58,7 +63,7 @@ struct PlaneDot {
   static LEPTON_INLINE Sum start(int32_t value) {
     Sum sum;
     for (I& plane : sum.plane) plane = S::set1(0);
-    sum.plane[Planes - 1] = S::set1(value);
+    sum.plane[Planes - 1] = S::set1(kAsBits ? kBitsOfBase + value : value);
     return sum;
   }
   template <int Q>
@@ -72,9 +77,14 @@ struct PlaneDot {
         sum.plane[p] = S::dot(sum.plane[p], weights, four);
     }
   }
-  static LEPTON_INLINE I finish(const Sum& sum) {
-    if constexpr (Planes == 1) return sum.plane[0];
-    return S::add(S::mul(sum.plane[0], S::set1(254)), sum.plane[Planes - 1]);
+  static LEPTON_INLINE F base(F scale) {
+    return kAsBits ? S::mul(scale, S::set1(-kBitsBase)) : scale;
+  }
+  // `base` is base(scale): both it and the product before the sum are exact.
+  static LEPTON_INLINE F finish(const Sum& sum, F scale, F base) {
+    if constexpr (kAsBits) return S::fma(S::bits_to_float(sum.plane[0]), scale, base);
+    return S::mul(
+        S::to_float(S::add(S::template shift_left<8>(sum.plane[0]), sum.plane[Planes - 1])), scale);
   }
 };
 
@@ -100,7 +110,10 @@ struct WordDot {
     sum = S::add(sum, S::multiply_words(weights.even, four));
     sum = S::add(sum, S::multiply_words(weights.odd, four + 2));
   }
-  static LEPTON_INLINE I finish(const Sum& sum) { return sum; }
+  static LEPTON_INLINE F base(F scale) { return scale; }
+  static LEPTON_INLINE F finish(const Sum& sum, F scale, F) {
+    return S::mul(S::to_float(sum), scale);
+  }
 };
 
 // For the same and small codes: byte products in pairs, summed in 16 bits as long as they fit.
@@ -128,7 +141,10 @@ struct PairDot {
   static LEPTON_INLINE void flush(Sum& sum) {
     sum.total = S::add(sum.total, S::add_pairs(sum.pairs));
   }
-  static LEPTON_INLINE I finish(const Sum& sum) { return sum.total; }
+  static LEPTON_INLINE F base(F scale) { return scale; }
+  static LEPTON_INLINE F finish(const Sum& sum, F scale, F) {
+    return S::mul(S::to_float(sum.total), scale);
+  }
 };
 
 template <class Layout, int Planes>
@@ -169,7 +185,7 @@ LEPTON_INLINE void load_scales(const uint8_t* super, const uint8_t* block, int g
 template <class Layout, class Dot>
 struct PreparedBlock {
   typename Dot::Weights quads[8];
-  F scale[Layout::kGroups], minimum[Layout::kGroups];
+  F scale[Layout::kGroups], base[Layout::kGroups], minimum[Layout::kGroups];
 
   template <int Q>
   LEPTON_INLINE const typename Dot::Weights& quad() const {
@@ -181,7 +197,7 @@ struct PreparedBlock {
 template <class Layout, class Dot>
 struct PackedBlock {
   const uint8_t* codes;
-  F scale[Layout::kGroups], minimum[Layout::kGroups];
+  F scale[Layout::kGroups], base[Layout::kGroups], minimum[Layout::kGroups];
 
   template <int Q>
   LEPTON_INLINE typename Dot::Weights quad() const {
@@ -189,10 +205,13 @@ struct PackedBlock {
   }
 };
 
-template <class Layout, class Block>
-LEPTON_INLINE void load_factors(const uint8_t* super, const uint8_t* block, Block& target) {
-  for (int g = 0; g < Layout::kGroups; ++g)
+template <class Layout, class Dot, template <class, class> class Block>
+LEPTON_INLINE void load_factors(const uint8_t* super, const uint8_t* block,
+                                Block<Layout, Dot>& target) {
+  for (int g = 0; g < Layout::kGroups; ++g) {
     load_scales<Layout>(super, block, g, target.scale[g], target.minimum[g]);
+    target.base[g] = Dot::base(target.scale[g]);
+  }
 }
 
 template <class Layout, class Dot, int Q = 0>
@@ -231,8 +250,8 @@ LEPTON_INLINE void add_groups(const QuantizedRows& x, size_t at, const Block (&b
     const F row_scale = Simd::set1(x.scales[at + static_cast<size_t>(r)]);
     for (int p = 0; p < Panels; ++p) {
       F& total = totals[r * Panels + p];
-      const F dot = Simd::to_float(Dot::finish(sums[r][p]));
-      total = Simd::fma(dot, Simd::mul(blocks[p].scale[G], row_scale), total);
+      const F dot = Dot::finish(sums[r][p], blocks[p].scale[G], blocks[p].base[G]);
+      total = Simd::fma(dot, row_scale, total);
       if constexpr (Layout::kHasMinimum) {
         const float* s = x.sums + (at + static_cast<size_t>(r)) * 2;
         const float group_sum = Layout::kGroups == 2 ? s[G] : s[0] + s[1];
@@ -260,7 +279,8 @@ LEPTON_INLINE F initial_sum(const Product& product, size_t panel) {
 }
 
 LEPTON_INLINE void finish_row(const Product& product, size_t row, size_t panel, F sum) {
-  float* out = product.output + row * product.output_stride + panel * kPanelRows;
+  float* out =
+      product.output + (row - product.row_begin) * product.output_stride + panel * kPanelRows;
   Simd::store(out, product.accumulate ? Simd::add(Simd::load(out), sum) : sum);
 }
 
@@ -273,8 +293,8 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
   visit_blocks<Layout>(
       product.panels + panel * product.panel_bytes, x.columns / kBlockColumns,
       [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
-        PackedBlock<Layout, Dot> packed[1] = {{block, {}, {}}};
-        load_factors<Layout>(super, block, packed[0]);
+        PackedBlock<Layout, Dot> packed[1] = {{block, {}, {}, {}}};
+        load_factors(super, block, packed[0]);
         add_groups<Layout, Dot, 0, Rows, 1>(x, b * x.rows + row, packed, totals);
       });
   for (int r = 0; r < Rows; ++r)
@@ -284,6 +304,8 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
 // Many rows: each block is prepared once in the first-level cache, then all rows pass.
 template <class Layout, class Dot, int Panels>
 void multiply_many(const Product& product, size_t panel) {
+  // Eight sums beside the quads of the panels fill the registers.
+  constexpr int kTile = Panels * sizeof(typename Dot::Sum) > 2 * sizeof(I) ? 2 : 4;
   const QuantizedRows& x = *product.quantized;
   const size_t rows = product.row_end - product.row_begin;
   const size_t panel_bytes = product.panel_bytes;
@@ -296,14 +318,14 @@ void multiply_many(const Product& product, size_t panel) {
       [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
         PreparedBlock<Layout, Dot> prepared[Panels];
         for (size_t p = 0; p < Panels; ++p) {
-          load_factors<Layout>(super + p * panel_bytes, block + p * panel_bytes, prepared[p]);
+          load_factors(super + p * panel_bytes, block + p * panel_bytes, prepared[p]);
           prepare_quads<Layout, Dot>(block + p * panel_bytes, prepared[p]);
         }
         const size_t at = b * x.rows + product.row_begin;
         size_t r = 0;
-        for (; r + 4 <= rows; r += 4)
-          add_groups<Layout, Dot, 0, 4, Panels>(x, at + r, prepared, totals + r * Panels);
-        if (rows & 2) {
+        for (; r + kTile <= rows; r += kTile)
+          add_groups<Layout, Dot, 0, kTile, Panels>(x, at + r, prepared, totals + r * Panels);
+        if (kTile > 2 && (rows & 2)) {
           add_groups<Layout, Dot, 0, 2, Panels>(x, at + r, prepared, totals + r * Panels);
           r += 2;
         }
@@ -315,30 +337,54 @@ void multiply_many(const Product& product, size_t panel) {
       finish_row(product, product.row_begin + r, panel + p, totals[r * Panels + p]);
 }
 
-template <TensorType T, int Rows>
+// Two inputs' weights of a panel.
+template <TensorType T>
+LEPTON_INLINE void load_pair(const uint8_t* panel, size_t k, F& first, F& second) {
+  if constexpr (T == TensorType::kBF16) {
+    Simd::load_bf16_pairs(reinterpret_cast<const uint16_t*>(panel) + k * 16, first, second);
+  } else if constexpr (T == TensorType::kF16) {
+    first = Simd::load_f16(reinterpret_cast<const uint16_t*>(panel) + k * 16);
+    second = Simd::load_f16(reinterpret_cast<const uint16_t*>(panel) + k * 16 + 16);
+  } else {
+    first = Simd::load(reinterpret_cast<const float*>(panel) + k * 16);
+    second = Simd::load(reinterpret_cast<const float*>(panel) + k * 16 + 16);
+  }
+}
+
+template <TensorType T, int Rows, int Panels>
 void float_tile(const Product& product, size_t panel, size_t row) {
   const uint8_t* weights = product.panels + panel * product.panel_bytes;
   const float* x = product.input + row * product.input_stride;
-  F total[Rows];
-  for (F& sum : total) sum = initial_sum(product, panel);
+  F totals[Rows][Panels];
+  for (auto& of_row : totals)
+    for (int p = 0; p < Panels; ++p)
+      of_row[p] = initial_sum(product, panel + static_cast<size_t>(p));
   for (size_t k = 0; k < product.columns; k += 2) {
-    F first, second;
-    if constexpr (T == TensorType::kBF16) {
-      Simd::load_bf16_pairs(reinterpret_cast<const uint16_t*>(weights) + k * 16, first, second);
-    } else if constexpr (T == TensorType::kF16) {
-      first = Simd::load_f16(reinterpret_cast<const uint16_t*>(weights) + k * 16);
-      second = Simd::load_f16(reinterpret_cast<const uint16_t*>(weights) + k * 16 + 16);
-    } else {
-      first = Simd::load(reinterpret_cast<const float*>(weights) + k * 16);
-      second = Simd::load(reinterpret_cast<const float*>(weights) + k * 16 + 16);
-    }
+    F first[Panels], second[Panels];
+    for (int p = 0; p < Panels; ++p)
+      load_pair<T>(weights + static_cast<size_t>(p) * product.panel_bytes, k, first[p], second[p]);
     for (int r = 0; r < Rows; ++r) {
       const float* pair = x + static_cast<size_t>(r) * product.input_stride + k;
-      total[r] = Simd::fma(first, Simd::set1(pair[0]), total[r]);
-      total[r] = Simd::fma(second, Simd::set1(pair[1]), total[r]);
+      const F a = Simd::set1(pair[0]), b = Simd::set1(pair[1]);
+      for (int p = 0; p < Panels; ++p)
+        totals[r][p] = Simd::fma(second[p], b, Simd::fma(first[p], a, totals[r][p]));
     }
   }
-  for (int r = 0; r < Rows; ++r) finish_row(product, row + static_cast<size_t>(r), panel, total[r]);
+  for (int r = 0; r < Rows; ++r)
+    for (int p = 0; p < Panels; ++p)
+      finish_row(product, row + static_cast<size_t>(r), panel + static_cast<size_t>(p),
+                 totals[r][p]);
+}
+
+// All rows against `Panels` panels; few sums at a time would wait for one another.
+template <TensorType T, int Panels>
+void float_rows(const Product& product, size_t panel) {
+  constexpr size_t kTile = Simd::kFloatRows;
+  size_t row = product.row_begin;
+  for (; row + kTile <= product.row_end; row += kTile)
+    float_tile<T, static_cast<int>(kTile), Panels>(product, panel, row);
+  for (; row + 2 <= product.row_end; row += 2) float_tile<T, 2, Panels>(product, panel, row);
+  for (; row < product.row_end; ++row) float_tile<T, 1, Panels>(product, panel, row);
 }
 
 template <TensorType T, int Planes>
@@ -364,14 +410,14 @@ void quantized_product(const Product& product) {
 
 template <TensorType T>
 void float_product(const Product& product) {
-  constexpr size_t kTile = 6;
-  for (size_t panel = 0; panel < product.num_panels; ++panel) {
-    size_t row = product.row_begin;
-    for (; row + kTile <= product.row_end; row += kTile)
-      float_tile<T, static_cast<int>(kTile)>(product, panel, row);
-    for (; row + 2 <= product.row_end; row += 2) float_tile<T, 2>(product, panel, row);
-    for (; row < product.row_end; ++row) float_tile<T, 1>(product, panel, row);
-  }
+  constexpr int kPanels = static_cast<int>(Simd::kPanelTile), kFewRowsPanels = 4;
+  size_t panel = 0;
+  if (product.row_end - product.row_begin == 1)
+    for (; panel + kFewRowsPanels <= product.num_panels; panel += kFewRowsPanels)
+      float_tile<T, 1, kFewRowsPanels>(product, panel, product.row_begin);
+  for (; panel + kPanels <= product.num_panels; panel += kPanels)
+    float_rows<T, kPanels>(product, panel);
+  for (; panel < product.num_panels; ++panel) float_rows<T, 1>(product, panel);
 }
 
 ProductKernel product(TensorType type, int planes) {

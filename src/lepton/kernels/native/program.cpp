@@ -13,6 +13,13 @@ namespace lepton {
 
 namespace {
 
+// Blocks of 32 inner columns of an MLP that a thread computes at a time: the products of kRowBlock
+// rows stay in the second-level cache.
+constexpr size_t kMlpBlocks = 4;
+// Rows that a thread normalizes or quantizes at a time: their scales of one block fill a cache
+// line.
+constexpr size_t kRowGrain = 16;
+
 void check(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }
@@ -52,12 +59,19 @@ struct Program::Layer {
   KvCache cache;
 };
 
+// Products of an MLP that one thread has not yet activated.
+struct Program::Worker {
+  Rows gate, up;
+};
+
 struct Program::Buffers {
-  Buffers(ThreadPool& pool, const KernelTable& kernels) : attention(pool, kernels) {}
+  Buffers(ThreadPool& pool, const KernelTable& kernels)
+      : attention(pool, kernels), workers(static_cast<size_t>(pool.threads())) {}
 
   Attention attention;
-  Rows residual, normed, query, key, value, mixed, gate, up, logits;
-  QuantizedBuffer quantized, activated;
+  Rows residual, normed, query, key, value, mixed, inner, logits;
+  QuantizedBuffer quantized, quantized_inner;
+  std::vector<Worker> workers;
   std::vector<Rows> cosines, sines;  // per rope [rows, head_dim / 2]
   std::vector<size_t> sequence_of_row;
   std::vector<uint8_t> block_used;
@@ -215,7 +229,7 @@ void Program::embed(const BatchView& batch) {
   for (size_t s = 0; s < batch.sequences; ++s)
     std::fill(buf.sequence_of_row.begin() + batch.row_starts[s],
               buf.sequence_of_row.begin() + batch.row_starts[s + 1], s);
-  pool_->parallel_for(batch.rows, 8, [&](size_t begin, size_t end, int) {
+  pool_->parallel_for(batch.rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* x = buf.residual.row(r);
       embedding_->unpack_row(static_cast<size_t>(batch.token_ids[r]), x);
@@ -233,7 +247,7 @@ void Program::turn_ropes(const BatchView& batch) {
     const size_t half = rope.inverse_frequencies.size();
     buf.cosines[i].reserve(batch.rows, half);
     buf.sines[i].reserve(batch.rows, half);
-    pool_->parallel_for(batch.rows, 16, [&](size_t begin, size_t end, int) {
+    pool_->parallel_for(batch.rows, kRowGrain, [&](size_t begin, size_t end, int) {
       for (size_t r = begin; r < end; ++r) {
         for (size_t j = 0; j < half; ++j) {
           const float angle = static_cast<float>(batch.positions[r]) * rope.inverse_frequencies[j];
@@ -250,7 +264,7 @@ void Program::normalize(const NormWeights& norm, const float* x, size_t rows, bo
   buf.normed.reserve(rows, hidden_);
   if (quantize) buf.quantized.reserve(rows, hidden_, planes_);
   const size_t stride = buf.residual.stride();
-  pool_->parallel_for(rows, 4, [&](size_t begin, size_t end, int) {
+  pool_->parallel_for(rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* y = buf.normed.row(r);
       kernels_.rms_norm(x + r * stride, norm.weight.data(), norm.epsilon, hidden_,
@@ -301,7 +315,7 @@ void Program::rotate_and_store(const Layer& layer, const BatchView& batch) {
     if (norm) kernels_.rms_norm(head, norm->weight.data(), norm->epsilon, dim, dim, head);
     rotate(head, rope, buf.cosines[s.rope].row(row), buf.sines[s.rope].row(row));
   };
-  pool_->parallel_for(batch.rows, 4, [&](size_t begin, size_t end, int) {
+  pool_->parallel_for(batch.rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       for (size_t h = 0; h < s.num_heads; ++h) turn(buf.query.row(r) + h * dim, s.query_norm, r);
       const auto position = static_cast<size_t>(batch.positions[r]);
@@ -324,7 +338,7 @@ void Program::attend(const Layer& layer, const BatchView& batch) {
   buf.attention.run({shape, layer.cache.view(), batch, buf.query, buf.mixed});
   const bool quantize = s.output.matrix->quantized();
   if (quantize) buf.quantized.reserve(batch.rows, width, planes_);
-  pool_->parallel_for(batch.rows, 8, [&](size_t begin, size_t end, int) {
+  pool_->parallel_for(batch.rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* mixed = buf.mixed.row(r);
       std::fill(mixed + width, mixed + buf.mixed.stride(), 0.0f);
@@ -339,44 +353,52 @@ void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
   const size_t rows = batch.rows;
   const size_t inner = s.gate.matrix->rows();
   normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.gate, &s.up}));
-  buf.gate.reserve(rows, inner);
-  buf.up.reserve(rows, inner);
   const bool quantize = s.down.matrix->quantized();
-  if (quantize) buf.activated.reserve(rows, inner, planes_);
+  if (quantize)
+    buf.quantized_inner.reserve(rows, inner, planes_);
+  else
+    buf.inner.reserve(rows, inner);
   const auto activate = s.gelu ? kernels_.gelu_tanh_gate : kernels_.silu_gate;
-  constexpr size_t kPanelsPerBlock = kBlockColumns / kPanelRows;
   const size_t panels = s.gate.matrix->panels();
-  // Blocks of 32 columns go from the two products to the quantized result in one go.
-  parallel_patches(
-      *pool_, (panels + kPanelsPerBlock - 1) / kPanelsPerBlock, rows,
-      [&](size_t begin, size_t end, size_t row_begin, size_t row_end) {
-        const size_t first = begin * kPanelsPerBlock;
-        const Patch patch{first, std::min(end * kPanelsPerBlock, panels) - first, row_begin,
-                          row_end};
-        for (const Term& term :
-             {Term{*s.gate.matrix, s.gate.bias, buf.gate}, Term{*s.up.matrix, s.up.bias, buf.up}})
-          multiply_patch(kernels_, buf.normed, buf.quantized.view(), term, patch, false);
-        const size_t column = first * kPanelRows, columns = patch.count * kPanelRows;
-        for (size_t r = row_begin; r < row_end; ++r) {
-          float* y = buf.gate.row(r);
-          activate(y + column, buf.up.row(r) + column, columns, y + column);
-          std::fill(y + column + columns, y + end * kBlockColumns, 0.0f);
-          if (quantize) kernels_.quantize_row(y, r, begin, end, buf.activated.view());
-        }
-      });
+  for (Worker& worker : buf.workers) {
+    worker.gate.reserve(kRowBlock, kMlpBlocks * kBlockColumns);
+    worker.up.reserve(kRowBlock, kMlpBlocks * kBlockColumns);
+  }
+  // A few blocks of columns go from the two products to the activated result in one go.
+  parallel_patches(*pool_, (panels + 1) / 2, kMlpBlocks, rows,
+                   [&](size_t begin, size_t end, size_t row_begin, size_t row_end, int worker) {
+                     const auto& [gate, up] = buf.workers[static_cast<size_t>(worker)];
+                     const Patch patch{begin * 2, std::min(end * 2, panels) - begin * 2, row_begin,
+                                       row_end};
+                     multiply_patch(kernels_, buf.normed, buf.quantized.view(), *s.gate.matrix,
+                                    s.gate.bias, patch, gate.row(0), gate.stride(), false);
+                     multiply_patch(kernels_, buf.normed, buf.quantized.view(), *s.up.matrix,
+                                    s.up.bias, patch, up.row(0), up.stride(), false);
+                     const size_t columns = patch.count * kPanelRows;
+                     for (size_t r = row_begin; r < row_end; ++r) {
+                       float* x = gate.row(r - row_begin);
+                       float* y = quantize ? x : buf.inner.row(r) + begin * kBlockColumns;
+                       activate(x, up.row(r - row_begin), columns, y);
+                       std::fill(y + columns, y + (end - begin) * kBlockColumns, 0.0f);
+                       if (quantize)
+                         kernels_.quantize_row(y, r, begin, end, buf.quantized_inner.view());
+                     }
+                   });
   if (s.post_norm) {
     buf.normed.reserve(rows, hidden_);
-    multiply(buf.gate, buf.activated, rows, {{*s.down.matrix, s.down.bias, buf.normed}}, false);
+    multiply(buf.inner, buf.quantized_inner, rows, {{*s.down.matrix, s.down.bias, buf.normed}},
+             false);
     add_post_norm(*s.post_norm, rows);
   } else {
-    multiply(buf.gate, buf.activated, rows, {{*s.down.matrix, s.down.bias, buf.residual}}, true);
+    multiply(buf.inner, buf.quantized_inner, rows, {{*s.down.matrix, s.down.bias, buf.residual}},
+             true);
   }
 }
 
 // residual += norm(normed)
 void Program::add_post_norm(const NormWeights& norm, size_t rows) {
   Buffers& buf = *buffers_;
-  pool_->parallel_for(rows, 4, [&](size_t begin, size_t end, int) {
+  pool_->parallel_for(rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* y = buf.normed.row(r);
       kernels_.rms_norm(y, norm.weight.data(), norm.epsilon, hidden_, hidden_, y);
@@ -394,14 +416,21 @@ void Program::run_head(const BatchView& batch, float* logits) {
   for (size_t i = 0; i < batch.num_logits; ++i)
     std::memcpy(buf.mixed.row(i), buf.residual.row(static_cast<size_t>(batch.logit_rows[i])),
                 buf.residual.stride() * sizeof(float));
-  // Sixty-four rows at a time keep the padded copy of the logits small.
+  // Where a row of logits fills whole panels, it is written in place.
+  const bool direct = vocabulary % kPanelRows == 0;
   for (size_t first = 0; first < batch.num_logits; first += kRowBlock) {
     const size_t rows = std::min(kRowBlock, batch.num_logits - first);
     normalize(head_norm_, buf.mixed.row(first), rows, head_.matrix->quantized());
+    float* target = logits + first * vocabulary;
+    if (direct) {
+      multiply(buf.normed, buf.quantized, rows, {{*head_.matrix, head_.bias, target, vocabulary}},
+               false);
+      continue;
+    }
     buf.logits.reserve(rows, vocabulary);
     multiply(buf.normed, buf.quantized, rows, {{*head_.matrix, head_.bias, buf.logits}}, false);
     for (size_t r = 0; r < rows; ++r)
-      std::memcpy(logits + (first + r) * vocabulary, buf.logits.row(r), vocabulary * sizeof(float));
+      std::memcpy(target + r * vocabulary, buf.logits.row(r), vocabulary * sizeof(float));
   }
 }
 

@@ -77,6 +77,7 @@ class Program {
 
  private:
   struct Layer;
+  struct Worker;
   struct Buffers;
 
   void validate(const BatchView& batch) const;

@@ -8,7 +8,7 @@ void rms_norm(const float* x, const float* weight, float epsilon, size_t columns
     const F v = Simd::load(x + i);
     squares = Simd::fma(v, v, squares);
   }
-  float total = sum_lanes(squares);
+  float total = Simd::sum_lanes(squares);
   for (size_t j = i; j < columns; ++j) total += x[j] * x[j];
   const float factor = 1.0f / __builtin_sqrtf(total / static_cast<float>(columns) + epsilon);
   const F factors = Simd::set1(factor);
@@ -28,8 +28,8 @@ LEPTON_INLINE void quantize_half(F scaled, float scale, size_t at, size_t half,
   I whole = first;
   if (target.planes == 2) {
     const F rest = S::sub(scaled, S::to_float(first));
-    const I second = S::round(S::mul(rest, S::set1(254.0f)));
-    whole = S::add(S::mul(first, S::set1(254)), second);
+    const I second = S::round(S::min(S::mul(rest, S::set1(256.0f)), S::set1(127.0f)));
+    whole = S::add(S::template shift_left<8>(first), second);
     if constexpr (!S::kWords) S::store_int8(target.values[1] + first_value, second);
   }
   if constexpr (S::kWords) S::store_words(target.words + first_value, whole);
@@ -41,14 +41,14 @@ LEPTON_INLINE void quantize_half(F scaled, float scale, size_t at, size_t half,
 
 void quantize_row(const float* x, size_t row, size_t begin, size_t end,
                   const QuantizedRows& target) {
-  for (size_t block = begin; block < end; ++block) {
-    const F a = Simd::load(x + block * 32);
-    const F b = Simd::load(x + block * 32 + 16);
+  for (size_t block = begin; block < end; ++block, x += kBlockColumns) {
+    const F a = Simd::load(x);
+    const F b = Simd::load(x + 16);
     const float largest = Simd::largest_magnitude(a, b);
     // Below 2^-110 a scale would be subnormal or its inverse infinite: such a group is zero.
     const bool zero_group = largest < 0x1p-110f;
     const float inverse = zero_group ? 0.0f : 127.0f / largest;
-    const float step = zero_group ? 0.0f : largest / (target.planes == 2 ? 32258.0f : 127.0f);
+    const float step = zero_group ? 0.0f : largest / (target.planes == 2 ? 32512.0f : 127.0f);
     const size_t at = block * target.rows + row;
     target.scales[at] = step;
     // The limits matter for NaN alone, which the scale carries on.

@@ -23,7 +23,7 @@ bool scan_logits(const float* x, size_t count, float* maxima) {
       finite = finite && x[i] * 0.0f == 0.0f;
     }
   }
-  return finite && sum_lanes(not_finite) == 0.0f;
+  return finite && Simd::sum_lanes(not_finite) == 0.0f;
 }
 
 // weights = e^((x - peak) · factor), 0 where that is below 2^-125; returns their sum. The two
@@ -49,7 +49,7 @@ float weigh(const float* x, size_t count, float peak, float factor, float* weigh
     for (size_t lane = 0; i + lane < count; ++lane) weights[i + lane] = rest[lane];
     total = Simd::add(total, w);
   }
-  return sum_lanes(total);
+  return Simd::sum_lanes(total);
 }
 
 // The sum of all x >= limit, which is positive; adds to `number` how many there are.
@@ -63,7 +63,7 @@ float sum_at_least(const float* x, size_t count, float limit, size_t* number) {
     total = Simd::add(total, Simd::keep_at_least(v, limits));
     found += __builtin_popcount(Simd::at_least(v, limits));
   }
-  float sum = sum_lanes(total);
+  float sum = Simd::sum_lanes(total);
   for (; i < count; ++i) {
     if (!(x[i] >= limit)) continue;
     sum += x[i];

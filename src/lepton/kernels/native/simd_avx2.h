@@ -23,6 +23,7 @@ struct Simd {
   static constexpr bool kWords = true;
 #endif
   static constexpr size_t kPanelTile = 1;
+  static constexpr size_t kFloatRows = 6;
   static constexpr size_t kQueryTile = 5;
 
   struct F {
@@ -54,6 +55,18 @@ struct Simd {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
   }
+  static float sum_lanes(F v) {
+    const __m256 eight = _mm256_add_ps(v.lo, v.hi);
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+  static float max_lanes(F v) {
+    const __m256 eight = _mm256_max_ps(v.lo, v.hi);
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+  }
   static F keep_at_least(F a, F b) {
     return {_mm256_and_ps(a.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_GE_OQ)),
             _mm256_and_ps(a.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_GE_OQ))};
@@ -66,9 +79,11 @@ struct Simd {
 
   static I set1(int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
   static I add(I a, I b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
-  static I mul(I a, I b) {
-    return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
+  template <int N>
+  static I shift_left(I v) {
+    return {_mm256_slli_epi32(v.lo, N), _mm256_slli_epi32(v.hi, N)};
   }
+  static F bits_to_float(I v) { return {_mm256_castsi256_ps(v.lo), _mm256_castsi256_ps(v.hi)}; }
   static F to_float(I v) { return {_mm256_cvtepi32_ps(v.lo), _mm256_cvtepi32_ps(v.hi)}; }
   static I round(F v) { return {_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi)}; }
   static float largest_magnitude(F a, F b) {

@@ -17,6 +17,7 @@ struct Simd {
   static constexpr int kSignedBias = 128;
   static constexpr bool kWords = false;
   static constexpr size_t kPanelTile = 2;
+  static constexpr size_t kFloatRows = 12;
   static constexpr size_t kQueryTile = 12;
 
   struct F {
@@ -40,6 +41,18 @@ struct Simd {
   static F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
   static F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
   static F abs(F a) { return {_mm512_abs_ps(a.v)}; }
+  static float sum_lanes(F v) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v.v), _mm512_extractf32x8_ps(v.v, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+  static float max_lanes(F v) {
+    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(v.v), _mm512_extractf32x8_ps(v.v, 1));
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+  }
   static F keep_at_least(F a, F b) {
     return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ), a.v)};
   }
@@ -47,7 +60,11 @@ struct Simd {
 
   static I set1(int32_t v) { return {_mm512_set1_epi32(v)}; }
   static I add(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
-  static I mul(I a, I b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+  template <int N>
+  static I shift_left(I v) {
+    return {_mm512_slli_epi32(v.v, N)};
+  }
+  static F bits_to_float(I v) { return {_mm512_castsi512_ps(v.v)}; }
   static F to_float(I v) { return {_mm512_cvtepi32_ps(v.v)}; }
   static I round(F v) { return {_mm512_cvtps_epi32(v.v)}; }
   static float largest_magnitude(F a, F b) {

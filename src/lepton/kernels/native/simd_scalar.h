@@ -18,6 +18,8 @@ struct Simd {
   static constexpr bool kWords = false;
   // Panels that many rows pass together.
   static constexpr size_t kPanelTile = 1;
+  // Rows of a tile of float products.
+  static constexpr size_t kFloatRows = 6;
   // Queries that share a load of keys and values.
   static constexpr size_t kQueryTile = 6;
 
@@ -72,6 +74,19 @@ struct Simd {
   static F abs(F a) {
     return map([&](int i) { return std::fabs(a.lane[i]); });
   }
+  // All lanes combined by halves, the same tree everywhere.
+  template <class Op>
+  static float fold(F v, Op op) {
+    for (int width = 8; width > 0; width /= 2)
+      for (int i = 0; i < width; ++i) v.lane[i] = op(v.lane[i], v.lane[i + width]);
+    return v.lane[0];
+  }
+  static float sum_lanes(F v) {
+    return fold(v, [](float a, float b) { return a + b; });
+  }
+  static float max_lanes(F v) {
+    return fold(v, [](float a, float b) { return a > b ? a : b; });
+  }
   // a where it is at least b, otherwise 0.
   static F keep_at_least(F a, F b) {
     return map([&](int i) { return a.lane[i] >= b.lane[i] ? a.lane[i] : 0.0f; });
@@ -99,9 +114,14 @@ struct Simd {
     return map_integers(
         [&](int i) { return static_cast<uint32_t>(a.lane[i]) + static_cast<uint32_t>(b.lane[i]); });
   }
-  static I mul(I a, I b) {
-    return map_integers(
-        [&](int i) { return static_cast<uint32_t>(a.lane[i]) * static_cast<uint32_t>(b.lane[i]); });
+  template <int N>
+  static I shift_left(I v) {
+    return map_integers([&](int i) { return static_cast<uint32_t>(v.lane[i]) << N; });
+  }
+  static F bits_to_float(I v) {
+    F r;
+    std::memcpy(r.lane, v.lane, sizeof r.lane);
+    return r;
   }
   static F to_float(I v) {
     return map([&](int i) { return static_cast<float>(v.lane[i]); });
