@@ -111,6 +111,18 @@ def test_inconsistent_batches_are_refused(executor, batch, change, message) -> N
         executor.forward(replace(batch, **arrays))
 
 
+def test_logits_that_are_held_are_never_overwritten(executor, batch) -> None:
+    held = [executor.forward(batch) for _ in range(3)]
+    copies = [logits.copy() for logits in held]
+    for logits in held:
+        logits += 1
+    again = executor.forward(batch)
+    assert not any(np.shares_memory(again, logits) for logits in held)
+    for logits, copy in zip(held, copies, strict=True):
+        np.testing.assert_array_equal(logits, copy + 1)
+        np.testing.assert_array_equal(again, copy)
+
+
 def test_no_logits_wanted(executor, batch) -> None:
     empty = replace(batch, logit_rows=np.array([], np.int32))
     assert executor.forward(empty).shape == (0, executor.vocab_size)

@@ -7,6 +7,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 #include "binding_attention.h"
 #include "binding_sampling.h"
@@ -32,6 +34,38 @@ Floats new_floats(size_t rows, size_t columns) {
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
   return Floats(data, {rows, columns}, owner);
 }
+
+// Memory for the logits of one step, kept from step to step: the system hands out pages slowly.
+class LogitsMemory {
+ public:
+  // An array that gives its memory back when Python lets go of it.
+  static Floats take(const std::shared_ptr<LogitsMemory>& memory, size_t rows, size_t columns) {
+    auto loan = std::make_unique<Loan>(Loan{memory, std::exchange(memory->spare_, Rows{})});
+    loan->buffer.reserve(1, rows * columns);
+    float* data = loan->buffer.row(0);
+    nb::capsule owner(loan.release(), [](void* p) noexcept {
+      const std::unique_ptr<Loan> returned(static_cast<Loan*>(p));
+      if (returned->buffer.bytes() <= kMostKept)
+        returned->memory->spare_ = std::move(returned->buffer);
+    });
+    return Floats(data, {rows, columns}, owner);
+  }
+
+ private:
+  static constexpr size_t kMostKept = size_t{64} << 20;
+
+  struct Loan {
+    std::shared_ptr<LogitsMemory> memory;
+    Rows buffer;
+  };
+  Rows spare_;  // guarded by the interpreter lock
+};
+
+// A program as Python holds it.
+struct BoundProgram : Program {
+  using Program::Program;
+  std::shared_ptr<LogitsMemory> logits_memory = std::make_shared<LogitsMemory>();
+};
 
 std::shared_ptr<Matrix> make_matrix(int type, size_t rows, size_t columns) {
   if (rows == 0 || columns == 0 || rows > (size_t{1} << 31) || columns > (size_t{1} << 31))
@@ -75,7 +109,7 @@ Floats multiply_arrays(const Matrix& matrix, FloatRows inputs, int planes, const
   return out;
 }
 
-Floats forward(Program& program, Ints token_ids, Ints positions, Ints row_starts,
+Floats forward(BoundProgram& program, Ints token_ids, Ints positions, Ints row_starts,
                IntTable block_tables, Ints logit_rows) {
   if (row_starts.size() == 0 || positions.size() != token_ids.size() ||
       block_tables.shape(0) != row_starts.size() - 1)
@@ -90,7 +124,7 @@ Floats forward(Program& program, Ints token_ids, Ints positions, Ints row_starts
   batch.table_width = block_tables.shape(1);
   batch.logit_rows = logit_rows.data();
   batch.num_logits = logit_rows.size();
-  Floats logits = new_floats(batch.num_logits, program.vocab_size());
+  Floats logits = LogitsMemory::take(program.logits_memory, batch.num_logits, program.vocab_size());
   const nb::gil_scoped_release release;
   program.forward(batch, logits.data());
   return logits;
@@ -141,29 +175,29 @@ NB_MODULE(_native, m) {
           },
           "matrix"_a, "bias"_a);
 
-  nb::class_<Program>(m, "Program", "A model's stages and its paged KV cache.")
+  nb::class_<BoundProgram>(m, "Program", "A model's stages and its paged KV cache.")
       .def(nb::new_([](std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks,
                        int planes, const std::string& cache_type, const std::string& isa) {
-             return std::make_shared<Program>(std::move(pool), hidden, num_blocks, planes,
-                                              parse_cache_type(cache_type), isa);
+             return std::make_shared<BoundProgram>(std::move(pool), hidden, num_blocks, planes,
+                                                   parse_cache_type(cache_type), isa);
            }),
            "pool"_a, "hidden"_a, "num_blocks"_a, "planes"_a, "cache_type"_a = "bfloat16",
            "isa"_a = "")
       .def(
           "set_embedding",
-          [](Program& p, std::shared_ptr<Matrix> matrix, float scale) {
+          [](BoundProgram& p, std::shared_ptr<Matrix> matrix, float scale) {
             p.set_embedding(std::move(matrix), scale);
           },
           "matrix"_a, "scale"_a)
       .def(
           "add_rope",
-          [](Program& p, std::vector<float> frequencies, bool interleaved, float magnitude) {
+          [](BoundProgram& p, std::vector<float> frequencies, bool interleaved, float magnitude) {
             return p.add_rope({std::move(frequencies), interleaved, magnitude});
           },
           "inverse_frequencies"_a, "interleaved"_a, "magnitude"_a)
       .def(
           "add_attention",
-          [](Program& p, const NormWeights& norm, const LinearWeights& query,
+          [](BoundProgram& p, const NormWeights& norm, const LinearWeights& query,
              const LinearWeights& key, const LinearWeights& value, const LinearWeights& output,
              size_t num_heads, size_t num_kv_heads, size_t head_dim, float scale, size_t rope,
              size_t window, std::optional<NormWeights> query_norm,
@@ -177,20 +211,20 @@ NB_MODULE(_native, m) {
           "key_norm"_a.none(), "post_norm"_a.none())
       .def(
           "add_gated_mlp",
-          [](Program& p, const NormWeights& norm, const LinearWeights& gate,
+          [](BoundProgram& p, const NormWeights& norm, const LinearWeights& gate,
              const LinearWeights& up, const LinearWeights& down, bool gelu,
              std::optional<NormWeights> post_norm) {
             p.add_gated_mlp({norm, gate, up, down, gelu, std::move(post_norm)});
           },
           nb::kw_only(), "norm"_a, "gate"_a, "up"_a, "down"_a, "gelu"_a, "post_norm"_a.none())
-      .def("set_head", &Program::set_head, "norm"_a, "output"_a)
+      .def("set_head", &BoundProgram::set_head, "norm"_a, "output"_a)
       .def("forward", &forward, "token_ids"_a.noconvert(), "positions"_a.noconvert(),
            "row_starts"_a.noconvert(), "block_tables"_a.noconvert(), "logit_rows"_a.noconvert(),
            "Runs one ragged step; returns logits [wanted, vocabulary].")
-      .def_prop_ro("vocab_size", &Program::vocab_size)
-      .def_prop_ro("num_blocks", &Program::num_blocks)
-      .def_prop_ro("bytes_per_block", &Program::bytes_per_block)
-      .def_prop_ro("isa", [](const Program& p) { return std::string(p.isa()); });
+      .def_prop_ro("vocab_size", &BoundProgram::vocab_size)
+      .def_prop_ro("num_blocks", &BoundProgram::num_blocks)
+      .def_prop_ro("bytes_per_block", &BoundProgram::bytes_per_block)
+      .def_prop_ro("isa", [](const BoundProgram& p) { return std::string(p.isa()); });
 
   bind_attention(m);
   bind_sampling(m);

@@ -26,6 +26,7 @@ class Rows {
 
   float* row(size_t index) const { return buffer_.as<float>() + index * stride_; }
   size_t stride() const { return stride_; }
+  size_t bytes() const { return buffer_.size(); }
 
  private:
   AlignedBuffer buffer_;

@@ -301,11 +301,21 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
     finish_row(product, row + static_cast<size_t>(r), panel, totals[r]);
 }
 
+// Adds one block of `Panels` panels to the totals of `rows` rows, `Tile` (a power of two) at a
+// time.
+template <class Layout, class Dot, size_t Tile, int Panels, class Block>
+LEPTON_INLINE void add_rows(const QuantizedRows& x, size_t at, size_t rows,
+                            const Block (&blocks)[Panels], F* totals) {
+  for (; rows >= Tile; rows -= Tile, at += Tile, totals += Tile * Panels)
+    add_groups<Layout, Dot, 0, static_cast<int>(Tile), Panels>(x, at, blocks, totals);
+  if constexpr (Tile > 1) add_rows<Layout, Dot, Tile / 2, Panels>(x, at, rows, blocks, totals);
+}
+
 // Many rows: each block is prepared once in the first-level cache, then all rows pass.
 template <class Layout, class Dot, int Panels>
 void multiply_many(const Product& product, size_t panel) {
-  // Eight sums beside the quads of the panels fill the registers.
-  constexpr int kTile = Panels * sizeof(typename Dot::Sum) > 2 * sizeof(I) ? 2 : 4;
+  constexpr bool kWide = Panels * sizeof(typename Dot::Sum) > 2 * sizeof(I);
+  constexpr size_t kTile = kWide ? Simd::kRowTile / 2 : Simd::kRowTile;
   const QuantizedRows& x = *product.quantized;
   const size_t rows = product.row_end - product.row_begin;
   const size_t panel_bytes = product.panel_bytes;
@@ -322,15 +332,7 @@ void multiply_many(const Product& product, size_t panel) {
           prepare_quads<Layout, Dot>(block + p * panel_bytes, prepared[p]);
         }
         const size_t at = b * x.rows + product.row_begin;
-        size_t r = 0;
-        for (; r + kTile <= rows; r += kTile)
-          add_groups<Layout, Dot, 0, kTile, Panels>(x, at + r, prepared, totals + r * Panels);
-        if (kTile > 2 && (rows & 2)) {
-          add_groups<Layout, Dot, 0, 2, Panels>(x, at + r, prepared, totals + r * Panels);
-          r += 2;
-        }
-        if (rows & 1)
-          add_groups<Layout, Dot, 0, 1, Panels>(x, at + r, prepared, totals + r * Panels);
+        add_rows<Layout, Dot, kTile, Panels>(x, at, rows, prepared, totals);
       });
   for (size_t r = 0; r < rows; ++r)
     for (size_t p = 0; p < Panels; ++p)

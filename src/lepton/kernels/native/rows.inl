@@ -39,8 +39,8 @@ LEPTON_INLINE void quantize_half(F scaled, float scale, size_t at, size_t half,
   target.sums[at * 2 + half] = scale * static_cast<float>(sum);
 }
 
-void quantize_row(const float* x, size_t row, size_t begin, size_t end,
-                  const QuantizedRows& target) {
+void quantize_row(const float* x, size_t row, size_t begin, size_t end, const QuantizedRows& rows) {
+  const QuantizedRows target = rows;  // a copy, which stores of codes cannot alias
   for (size_t block = begin; block < end; ++block, x += kBlockColumns) {
     const F a = Simd::load(x);
     const F b = Simd::load(x + 16);

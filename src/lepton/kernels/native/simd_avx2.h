@@ -23,6 +23,7 @@ struct Simd {
   static constexpr bool kWords = true;
 #endif
   static constexpr size_t kPanelTile = 1;
+  static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
   static constexpr size_t kQueryTile = 5;
 

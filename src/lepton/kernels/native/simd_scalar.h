@@ -18,7 +18,8 @@ struct Simd {
   static constexpr bool kWords = false;
   // Panels that many rows pass together.
   static constexpr size_t kPanelTile = 1;
-  // Rows of a tile of float products.
+  // Rows of a tile of quantized products, and of float ones.
+  static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
   // Queries that share a load of keys and values.
   static constexpr size_t kQueryTile = 6;
