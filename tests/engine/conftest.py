@@ -38,6 +38,7 @@ EOS = 0
 class HashExecutor:
     """Keeps tokens and positions in its blocks, as a real one keeps keys and values.
 
+    Where a few of the largest logits suffice, it gives no others.
     Logits depend on every token of the history and on the order, read through the block table;
     anything inconsistent in a batch raises ValueError.
     """
@@ -72,6 +73,10 @@ class HashExecutor:
             )
             if self.spoil is not None:
                 self.spoil(out)
+        if batch.num_best is not None:
+            for out, count in zip(logits, batch.num_best.tolist(), strict=True):
+                if 0 < count < len(out):
+                    out[out < np.sort(out)[-count]] = np.finfo(np.float32).min
         return logits
 
     def close(self) -> None:

@@ -50,6 +50,42 @@ def test_prefill_and_decode_share_a_step(toy: Any) -> None:
     toy.run_all(core)
 
 
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"temperature": 0}, 1),
+        ({"temperature": 0, "top_k": 9}, 1),
+        ({"top_k": 5}, 5),
+        ({"top_k": 5, "top_p": 0.5, "min_p": 0.1}, 5),
+        ({"top_k": 5, "min_tokens": 1, "stop_token_ids": (3, 4), "ignore_eos": True}, 7),
+        ({"top_k": 2**40}, 2**31 - 1),
+        ({}, 0),
+        ({"top_p": 0.5}, 0),
+        ({"temperature": 0, "logprobs": 0}, 0),
+        ({"temperature": 0, "repetition_penalty": 1.1}, 0),
+        ({"temperature": 0, "presence_penalty": 0.1}, 0),
+        ({"top_k": 5, "frequency_penalty": 0.1}, 0),
+    ],
+)
+def test_a_step_says_how_many_of_the_best_logits_it_needs(
+    toy: Any, options: dict[str, Any], count: int
+) -> None:
+    core = EngineCore(toy.make_model(), toy.make_config())
+    core.add(core.make_request("a", [5, 6], SamplingParams(max_tokens=1, **options)))
+    core.add(core.make_request("b", [7], GREEDY))
+    core.step()
+    assert core.executor.batches[-1].num_best.tolist() == [count, 1]
+
+
+def test_prompt_logprobs_need_all_logits(toy: Any) -> None:
+    core = EngineCore(toy.make_model(), toy.make_config())
+    core.add(core.make_request("a", [5, 6, 7], GREEDY, echo_logprobs=True))
+    core.step()
+    assert core.executor.batches[-1].num_best.tolist() == [0, 0, 0]
+    core.step()
+    assert core.executor.batches[-1].num_best.tolist() == [1]
+
+
 def test_eos_ends_and_gives_no_text(toy: Any) -> None:
     params = SamplingParams(seed=3, max_tokens=400, temperature=1.5)
     output = toy.run_one([5], params).outputs[0]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lepton.engine import LLM, AsyncEngine, EngineConfig, RequestOutput, SamplingParams
+from lepton.engine.sampler import Sampler
 from lepton.models.loader import Model, load_model
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -64,6 +65,20 @@ def test_a_completion_does_not_depend_on_preemption_or_chunks(llm: LLM, model: M
         outputs = small.generate(PROMPTS[:4], params)
         assert small._core.stats().preemptions_total > 0
     assert [output.outputs for output in outputs] == [output.outputs for output in expected]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=0, max_tokens=200, ignore_eos=True),
+        SamplingParams(seed=5, top_k=40, top_p=0.95, max_tokens=100, ignore_eos=True),
+        SamplingParams(seed=6, top_k=3, min_tokens=60, max_tokens=100),
+    ],
+)
+def test_scanning_the_head_changes_no_token(llm: LLM, monkeypatch, params: SamplingParams) -> None:
+    scanned = [llm.generate(prompt, params)[0].outputs for prompt in PROMPTS[:2]]
+    monkeypatch.setattr(Sampler, "num_best", lambda *_: 0)
+    assert [llm.generate(prompt, params)[0].outputs for prompt in PROMPTS[:2]] == scanned
 
 
 def test_logits_agree_with_generation(llm: LLM) -> None:

@@ -198,7 +198,33 @@ def test_what_is_not_finite_shows_in_its_row_alone(type_: TensorType, isa: str, 
         np.testing.assert_array_equal(result[[0, 2]], clean[[0, 2]])
 
 
+@pytest.mark.parametrize("rows", [1, 16, 37])
+def test_splitting_is_exact_and_takes_no_memory(rows: int) -> None:
+    source = random_source(TensorType.Q8_0, rows, 96, seed=5)
+    code = int(TensorType.Q8_0)
+    whole = _native.Matrix(code, rows, 96, source, POOL)
+    split = _native.Matrix(code, rows, 96, source, POOL, split=True)
+    assert split.nbytes == whole.nbytes == _native.packed_bytes(code, rows, 96)
+    np.testing.assert_array_equal(split.unpack(), whole.unpack())
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("planes", [1, 2])
+def test_split_products_are_those_of_the_whole(isa: str, planes: int) -> None:
+    source = random_source(TensorType.Q8_0, 53, 352, seed=6)
+    whole = _native.Matrix(int(TensorType.Q8_0), 53, 352, source, POOL)
+    split = _native.Matrix(int(TensorType.Q8_0), 53, 352, source, POOL, split=True)
+    inputs = np.random.default_rng(7).standard_normal((70, 352)).astype(np.float32)
+    for count in (1, 2, 3, 4, 5, 7, 64, 70):
+        np.testing.assert_array_equal(
+            _native.multiply(split, inputs[:count], planes, isa),
+            _native.multiply(whole, inputs[:count], planes, isa),
+        )
+
+
 def test_matrices_check_their_source() -> None:
+    with pytest.raises(ValueError, match="Q8_0 can be split"):
+        _native.Matrix(int(TensorType.Q4_0), 16, 64, split=True)
     with pytest.raises(ValueError, match="size of the matrix"):
         _native.Matrix(int(TensorType.Q4_0), 16, 64, np.zeros(7, np.uint8), POOL)
     with pytest.raises(ValueError, match="multiple of 256"):

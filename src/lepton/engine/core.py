@@ -141,7 +141,7 @@ class EngineCore:
         if not chunks:
             return []
         try:
-            logits = self._runner.run(chunks)
+            logits = self._runner.run(chunks, [self._num_best(chunk) for chunk in chunks])
             choices = self._choose(chunks, logits)
         except Exception as error:
             logger.exception("a step of %d sequences failed", len(chunks))
@@ -201,6 +201,11 @@ class EngineCore:
                 code="context_length_exceeded",
             )
         return room if asked is None else asked
+
+    def _num_best(self, chunk: Chunk) -> int:
+        """How many of the largest logits of each of a chunk's rows are needed; 0 for all."""
+        alone = chunk.samples and chunk.num_logits == 1
+        return self._sampler.num_best(chunk.sequence) if alone else 0
 
     def _choose(
         self, chunks: SequenceOf[Chunk], logits: Float32Array

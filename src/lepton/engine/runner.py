@@ -18,9 +18,13 @@ class ModelRunner:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
 
-    def run(self, chunks: SequenceOf[Chunk]) -> Float32Array:
-        """Logits [rows, vocab], chunk after chunk; EngineError when their shape is wrong."""
-        return self._forward(build_batch(chunks))
+    def run(self, chunks: SequenceOf[Chunk], num_best: SequenceOf[int]) -> Float32Array:
+        """Logits [rows, vocab], chunk after chunk; EngineError when their shape is wrong.
+
+        Of each row of chunk c the ``num_best[c]`` largest are of interest; 0: all. Others may be
+        the lowest finite float.
+        """
+        return self._forward(build_batch(chunks, num_best))
 
     def logits(
         self, token_ids: SequenceOf[int], pool: BlockPool, max_step_tokens: int
@@ -44,8 +48,8 @@ class ModelRunner:
         return logits
 
 
-def build_batch(chunks: SequenceOf[Chunk]) -> Batch:
-    """The ragged batch of a step; chunk c is its sequence c."""
+def build_batch(chunks: SequenceOf[Chunk], num_best: SequenceOf[int]) -> Batch:
+    """The ragged batch of a step; chunk c is its sequence c. See ``ModelRunner.run``."""
     token_ids: list[int] = []
     positions: list[int] = []
     row_starts = [0]
@@ -66,6 +70,9 @@ def build_batch(chunks: SequenceOf[Chunk]) -> Batch:
         row_starts=np.array(row_starts, dtype=np.int32),
         block_tables=np.array(blocks, dtype=np.int32).reshape(len(chunks), width),
         logit_rows=np.array(logit_rows, dtype=np.int32),
+        num_best=np.repeat(
+            np.array(num_best, dtype=np.int32), [chunk.num_logits for chunk in chunks]
+        ),
     )
 
 

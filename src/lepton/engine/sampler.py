@@ -39,6 +39,13 @@ class Sampler:
         """Share the executor's threads, or do without."""
         self._native = _native.Sampler(pool or _native.ThreadPool(1))
 
+    def num_best(self, sequence: Sequence) -> int:
+        """How many of the largest logits decide a sequence's next token; 0: any may matter."""
+        params = sequence.request.params
+        if params.logprobs is not None or params.penalized:
+            return 0
+        return min(_state(sequence).num_deciding(len(sequence.token_ids)), _ALL)
+
     def sample(
         self, logits: Float32Array, rows: list[int], sequences: list[Sequence]
     ) -> list[Choice | EngineError]:

@@ -17,10 +17,19 @@ class ThreadPool:
 
 class Matrix:
     @overload
-    def __init__(self, tensor_type: int, rows: int, columns: int) -> None: ...
+    def __init__(
+        self, tensor_type: int, rows: int, columns: int, *, split: bool = False
+    ) -> None: ...
     @overload
     def __init__(
-        self, tensor_type: int, rows: int, columns: int, source: _Bytes, pool: ThreadPool
+        self,
+        tensor_type: int,
+        rows: int,
+        columns: int,
+        source: _Bytes,
+        pool: ThreadPool,
+        *,
+        split: bool = False,
     ) -> None: ...
     def pack_rows(
         self, first: int, source_type: int, source: _Bytes, pool: ThreadPool, isa: str = ""
@@ -113,6 +122,7 @@ class Program:
         row_starts: _Ints,
         block_tables: _Ints,
         logit_rows: _Ints,
+        num_best: _Ints | None = None,
     ) -> _Floats: ...
     @property
     def vocab_size(self) -> int: ...

@@ -96,6 +96,8 @@ def test_what_an_earlier_request_left_in_a_block_is_never_read(network, batch) -
         ({"block_tables": [[-1]]}, "block index"),
         ({"logit_rows": [3]}, "logit row"),
         ({"logit_rows": [-1]}, "logit row"),
+        ({"num_best": [-1]}, "num_best"),
+        ({"num_best": [1, 1]}, "agree in size"),
         ({"positions": [0, 1]}, "agree in size"),
         ({"block_tables": [[5], [6]]}, "agree in size"),
         (
@@ -121,6 +123,41 @@ def test_logits_that_are_held_are_never_overwritten(executor, batch) -> None:
     for logits, copy in zip(held, copies, strict=True):
         np.testing.assert_array_equal(logits, copy + 1)
         np.testing.assert_array_equal(again, copy)
+
+
+LOWEST = np.finfo(np.float32).min
+
+
+@pytest.mark.parametrize(("wanted", "best"), [(1, 1), (1, 40), (3, 1), (4, 2)])
+def test_the_best_logits_are_those_of_the_full_product(executor, batch, wanted, best) -> None:
+    table = np.arange(8, dtype=np.int32)[None]
+    scanned = 0
+    for start in range(0, 100, wanted):
+        rows = np.arange(wanted, dtype=np.int32)
+        step = Batch(
+            token_ids=np.array(IDS[start : start + wanted], np.int32),
+            positions=rows + np.int32(start),
+            row_starts=np.array([0, wanted], np.int32),
+            block_tables=table,
+            logit_rows=rows,
+        )
+        full = executor.forward(step)
+        found = executor.forward(replace(step, num_best=np.full(wanted, best, np.int32)))
+        computed = found != LOWEST
+        scanned += not computed.all()
+        np.testing.assert_array_equal(found[computed], full[computed])
+        limits = np.sort(full, axis=1)[:, -best, None]
+        assert computed[full >= limits].all()
+    assert scanned > 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "num_best"), [([2], [0]), ([1, 2], [1, 0]), ([2], [65]), ([0, 1, 2, 0, 1], [1] * 5)]
+)
+def test_logits_that_may_all_matter_are_all_computed(executor, batch, rows, num_best) -> None:
+    batch = replace(batch, logit_rows=np.array(rows, np.int32))
+    best = replace(batch, num_best=np.array(num_best, np.int32))
+    np.testing.assert_array_equal(executor.forward(best), executor.forward(batch))
 
 
 def test_no_logits_wanted(executor, batch) -> None:

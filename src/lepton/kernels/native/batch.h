@@ -19,6 +19,7 @@ struct BatchView {
   size_t table_width;
   const int32_t* logit_rows;
   size_t num_logits;
+  const int32_t* num_best;  // or null
 
   // The block that holds a position of a sequence.
   size_t block(size_t sequence, size_t position) const {

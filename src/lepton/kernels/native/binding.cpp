@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "binding_attention.h"
@@ -67,10 +68,10 @@ struct BoundProgram : Program {
   std::shared_ptr<LogitsMemory> logits_memory = std::make_shared<LogitsMemory>();
 };
 
-std::shared_ptr<Matrix> make_matrix(int type, size_t rows, size_t columns) {
+std::shared_ptr<Matrix> make_matrix(int type, size_t rows, size_t columns, bool split) {
   if (rows == 0 || columns == 0 || rows > (size_t{1} << 31) || columns > (size_t{1} << 31))
     throw std::invalid_argument("matrix dimensions must be between 1 and 2^31");
-  return std::make_shared<Matrix>(static_cast<TensorType>(type), rows, columns);
+  return std::make_shared<Matrix>(static_cast<TensorType>(type), rows, columns, split);
 }
 
 void pack_rows(Matrix& matrix, size_t first, int source_type, Bytes source, ThreadPool& pool,
@@ -82,8 +83,8 @@ void pack_rows(Matrix& matrix, size_t first, int source_type, Bytes source, Thre
 }
 
 std::shared_ptr<Matrix> pack_matrix(int type, size_t rows, size_t columns, Bytes source,
-                                    ThreadPool& pool) {
-  std::shared_ptr<Matrix> matrix = make_matrix(type, rows, columns);
+                                    ThreadPool& pool, bool split) {
+  std::shared_ptr<Matrix> matrix = make_matrix(type, rows, columns, split);
   if (source.size() != rows * row_bytes(matrix->type(), columns))
     throw std::invalid_argument("the buffer does not have the size of the matrix");
   pack_rows(*matrix, 0, type, source, pool, "");
@@ -110,9 +111,10 @@ Floats multiply_arrays(const Matrix& matrix, FloatRows inputs, int planes, const
 }
 
 Floats forward(BoundProgram& program, Ints token_ids, Ints positions, Ints row_starts,
-               IntTable block_tables, Ints logit_rows) {
+               IntTable block_tables, Ints logit_rows, std::optional<Ints> num_best) {
   if (row_starts.size() == 0 || positions.size() != token_ids.size() ||
-      block_tables.shape(0) != row_starts.size() - 1)
+      block_tables.shape(0) != row_starts.size() - 1 ||
+      (num_best && num_best->size() != logit_rows.size()))
     throw std::invalid_argument("the arrays of a batch do not agree in size");
   BatchView batch{};
   batch.token_ids = token_ids.data();
@@ -124,6 +126,7 @@ Floats forward(BoundProgram& program, Ints token_ids, Ints positions, Ints row_s
   batch.table_width = block_tables.shape(1);
   batch.logit_rows = logit_rows.data();
   batch.num_logits = logit_rows.size();
+  batch.num_best = num_best ? num_best->data() : nullptr;
   Floats logits = LogitsMemory::take(program.logits_memory, batch.num_logits, program.vocab_size());
   const nb::gil_scoped_release release;
   program.forward(batch, logits.data());
@@ -145,8 +148,10 @@ NB_MODULE(_native, m) {
       .def_prop_ro("threads", &ThreadPool::threads);
 
   nb::class_<Matrix>(m, "Matrix", "A weight matrix packed into panels of 16 outputs.")
-      .def(nb::new_(&make_matrix), "tensor_type"_a, "rows"_a, "columns"_a)
-      .def(nb::new_(&pack_matrix), "tensor_type"_a, "rows"_a, "columns"_a, "source"_a, "pool"_a)
+      .def(nb::new_(&make_matrix), "tensor_type"_a, "rows"_a, "columns"_a, nb::kw_only(),
+           "split"_a = false)
+      .def(nb::new_(&pack_matrix), "tensor_type"_a, "rows"_a, "columns"_a, "source"_a, "pool"_a,
+           nb::kw_only(), "split"_a = false)
       .def("pack_rows", &pack_rows, "first"_a, "source_type"_a, "source"_a, "pool"_a, "isa"_a = "",
            "Packs whole panels from row `first` on, quantizing float weights where types differ.")
       .def("unpack", &unpack, "The weights as float32 [rows, columns].")
@@ -220,6 +225,7 @@ NB_MODULE(_native, m) {
       .def("set_head", &BoundProgram::set_head, "norm"_a, "output"_a)
       .def("forward", &forward, "token_ids"_a.noconvert(), "positions"_a.noconvert(),
            "row_starts"_a.noconvert(), "block_tables"_a.noconvert(), "logit_rows"_a.noconvert(),
+           "num_best"_a.noconvert() = nb::none(),
            "Runs one ragged step; returns logits [wanted, vocabulary].")
       .def_prop_ro("vocab_size", &BoundProgram::vocab_size)
       .def_prop_ro("num_blocks", &BoundProgram::num_blocks)

@@ -32,6 +32,7 @@ struct Product {
   const uint8_t* panels;  // the first panel
   size_t num_panels;
   size_t panel_bytes;
+  const uint8_t* low;  // the low plane's first panel, for split weights
   size_t columns;
   const QuantizedRows* quantized;  // for quantized weights
   const float* input;              // for float weights: [rows, input_stride], zero-padded to even
@@ -103,6 +104,27 @@ struct AttendItem {
 
 using ProductKernel = void (*)(const Product&);
 
+// Rows that a scan of a split matrix takes at most.
+constexpr size_t kScanRows = 4;
+
+// Panels of a split matrix whose outputs are to be bounded from the high plane alone, with every
+// low nibble taken for 7.5: an output is an approximation ± a margin that grows with its standard
+// deviation.
+struct HighScan {
+  const uint8_t* panels;  // the first panel
+  size_t num_panels;
+  size_t panel_bytes;
+  size_t num_outputs;           // of all these panels
+  const QuantizedRows* inputs;  // in one plane
+  const float* powers;          // [columns / 32, rows]: variance of an output per squared scale
+  const float* margins;         // [rows]: margin of an output of variance 1
+  const float* bias;            // [num_panels * 16] or null
+  // Per row and panel the largest lower and the largest upper bound of its outputs.
+  float* lower;  // [rows, stride]
+  float* upper;  // [rows, stride]
+  size_t stride;
+};
+
 // Logits that share one record of maxima in SamplingKernels::scan_logits.
 constexpr size_t kStretch = 512;
 
@@ -145,6 +167,10 @@ struct KernelTable {
   size_t query_tile;  // queries that share a load of keys and values
   // The kernel for a weight type and number of activation planes.
   ProductKernel (*product)(TensorType type, int planes);
+  // The same for split matrices.
+  ProductKernel (*split_product)(int planes);
+  // Bounds the outputs of a split matrix. False when a bound is not finite.
+  bool (*scan_high)(const HighScan& scan);
   SamplingKernels sampling;
   QuantizeKernels quantize;
 };

@@ -7,6 +7,7 @@
 // fused explicitly, never by the compiler), so all of them give the same bits.
 
 #include "kernels.h"
+#include "split.h"
 
 namespace {
 
@@ -56,13 +57,21 @@ LEPTON_INLINE F exponential(F x) {
 #include "quantize.inl"
 #include "rows.inl"
 #include "sampling.inl"
+#include "scan.inl"
 
 constexpr lepton::KernelTable kTable = {
-    Simd::kName,     rms_norm,
-    quantize_row,    silu_gate,
-    gelu_tanh_gate,  attend,
-    merge_attention, Simd::kQueryTile,
-    product,         {scan_logits, weigh, sum_at_least, collect},
+    Simd::kName,
+    rms_norm,
+    quantize_row,
+    silu_gate,
+    gelu_tanh_gate,
+    attend,
+    merge_attention,
+    Simd::kQueryTile,
+    product,
+    split_product,
+    scan_high,
+    {scan_logits, weigh, sum_at_least, collect},
     {fit, encode},
 };
 

@@ -3,8 +3,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 #include <stdexcept>
+#include <vector>
 
 #include "kernels.h"
 #include "thread_pool.h"
@@ -35,14 +37,18 @@ AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
 
 void AlignedBuffer::Unmap::operator()(uint8_t*) const { munmap(base, length); }
 
-Matrix::Matrix(TensorType type, size_t rows, size_t columns)
+Matrix::Matrix(TensorType type, size_t rows, size_t columns, bool split)
     : type_(type),
       rows_(rows),
       columns_(columns),
-      panel_bytes_(lepton::panel_bytes(type, columns)) {
+      split_(split),
+      panel_bytes_(split ? SplitLayout::panel_bytes(columns) : lepton::panel_bytes(type, columns)) {
+  if (split && (type != TensorType::kQ8_0 || columns % kBlockColumns != 0))
+    throw std::invalid_argument("only whole blocks of Q8_0 can be split in two planes");
   if (columns != 0 && rows > kLargestMatrix / columns)
     throw std::invalid_argument("the matrix is too large");
   data_ = AlignedBuffer(panels() * panel_bytes_);
+  if (split) low_ = AlignedBuffer(panels() * low_panel_bytes(columns));
 }
 
 void Matrix::pack_rows(size_t first, TensorType source_type, const uint8_t* source, size_t bytes,
@@ -56,23 +62,43 @@ void Matrix::pack_rows(size_t first, TensorType source_type, const uint8_t* sour
   if (first % kPanelRows != 0 || (count % kPanelRows != 0 && first + count != rows_))
     throw std::invalid_argument("rows are packed in whole panels of 16");
   const size_t first_panel = first / kPanelRows;
-  pool.parallel_for((count + kPanelRows - 1) / kPanelRows, 1, [&](size_t begin, size_t end, int) {
+  const auto pack = [&](size_t row, uint8_t* panel) {
+    const int here = static_cast<int>(std::min<size_t>(kPanelRows, count - row));
+    const uint8_t* from = source + row * stride;
+    if (source_type == type_)
+      pack_panel(type_, from, stride, here, columns_, panel);
+    else
+      quantize_panel(type_, source_type, kernels.quantize, from, stride, here, columns_, panel);
+  };
+  const size_t num_panels = (count + kPanelRows - 1) / kPanelRows;
+  if (!split_) {
+    pool.parallel_for(num_panels, 1, [&](size_t begin, size_t end, int) {
+      for (size_t p = begin; p < end; ++p)
+        pack(p * kPanelRows, data_.data() + (first_panel + p) * panel_bytes_);
+    });
+    return;
+  }
+  // One panel of each worker before it is split.
+  const size_t whole_bytes = lepton::panel_bytes(type_, columns_);
+  std::vector<uint8_t> wholes(static_cast<size_t>(pool.threads()) * whole_bytes);
+  pool.parallel_for(num_panels, 1, [&](size_t begin, size_t end, int worker) {
+    uint8_t* whole = wholes.data() + static_cast<size_t>(worker) * whole_bytes;
     for (size_t p = begin; p < end; ++p) {
-      const size_t row = p * kPanelRows;
-      const int here = static_cast<int>(std::min<size_t>(kPanelRows, count - row));
-      const uint8_t* from = source + row * stride;
-      uint8_t* to = data_.data() + (first_panel + p) * panel_bytes_;
-      if (source_type == type_)
-        pack_panel(type_, from, stride, here, columns_, to);
-      else
-        quantize_panel(type_, source_type, kernels.quantize, from, stride, here, columns_, to);
+      std::memset(whole, 0, whole_bytes);
+      pack(p * kPanelRows, whole);
+      split_panel(whole, columns_, data_.data() + (first_panel + p) * panel_bytes_,
+                  low_.data() + (first_panel + p) * low_panel_bytes(columns_));
     }
   });
 }
 
 void Matrix::unpack_row(size_t row, float* out) const {
-  lepton::unpack_row(type_, panel(row / kPanelRows), static_cast<int>(row % kPanelRows), columns_,
-                     out);
+  const size_t index = row / kPanelRows;
+  const int output = static_cast<int>(row % kPanelRows);
+  if (split_)
+    unpack_split_row(panel(index), low_panel(index), output, columns_, out);
+  else
+    lepton::unpack_row(type_, panel(index), output, columns_, out);
 }
 
 }  // namespace lepton

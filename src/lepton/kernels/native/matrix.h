@@ -7,6 +7,7 @@
 
 #include "dispatch.h"
 #include "pack.h"
+#include "split.h"
 
 namespace lepton {
 
@@ -39,9 +40,10 @@ class AlignedBuffer {
 
 class Matrix {
  public:
-  // `rows` × `columns` weights of zero, to be packed. Throws std::invalid_argument when the type is
-  // unknown, the matrix too large or `columns` does not fill whole blocks.
-  Matrix(TensorType type, size_t rows, size_t columns);
+  // `rows` × `columns` weights of zero, to be packed; `split` in two planes (see split.h), which
+  // Q8_0 alone can be. Throws std::invalid_argument when it cannot, the type is unknown, the matrix
+  // too large or `columns` does not fill whole blocks.
+  Matrix(TensorType type, size_t rows, size_t columns, bool split = false);
 
   // Packs rows `first`, … from `bytes` bytes at `source`: rows stored one by one as in a GGUF file
   // (or plain f32, f16, bf16) in this matrix's type, or in a float type that is quantized to it.
@@ -57,16 +59,24 @@ class Matrix {
   size_t columns() const { return columns_; }
   size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   size_t panel_bytes() const { return panel_bytes_; }
-  size_t bytes() const { return data_.size(); }
+  size_t bytes() const { return data_.size() + low_.size(); }
   const uint8_t* panel(size_t index) const { return data_.data() + index * panel_bytes_; }
   bool quantized() const { return is_quantized(type_); }
+
+  // Of a split matrix panel() is the high plane; panel_bytes() is its size.
+  bool split() const { return split_; }
+  const uint8_t* low_panel(size_t index) const {
+    return low_.data() + index * low_panel_bytes(columns_);
+  }
 
  private:
   TensorType type_;
   size_t rows_;
   size_t columns_;
+  bool split_;
   size_t panel_bytes_;
   AlignedBuffer data_;
+  AlignedBuffer low_;
 };
 
 }  // namespace lepton

@@ -10,6 +10,8 @@
 //   +2 bits  128 more bytes; bits 2(q mod 4) of vector q / 4 belong to quad q
 //   8 bits   8 × 64 bytes
 //
+// Q8_0 can also be split in two planes; see split.h.
+//
 // A weight is scale · (code - offset) + minimum. Scales follow the codes of their block; types with
 // super-blocks of 256 inputs (the "K" types) keep f16 factors per output in front of every eight
 // blocks and 8-bit multipliers in the blocks, so that nothing is rounded again.
@@ -42,7 +44,7 @@ enum class TensorType : int {
   kBF16 = 30,
 };
 
-enum class Codes { kU2, kU3, kU4, kU5, kU6, kS8, kTable4 };
+enum class Codes { kU2, kU3, kU4, kU5, kU6, kS8, kTable4, kSplit8 };
 enum class Scales {
   kF16,          // 16 × f16
   kF16Minimum,   // 16 × f16 scale, 16 × f16 minimum

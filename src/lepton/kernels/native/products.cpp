@@ -51,7 +51,10 @@ void multiply_patch(const KernelTable& kernels, const Rows& input, const Quantiz
   product.row_begin = patch.row_begin;
   product.row_end = patch.row_end;
   product.accumulate = accumulate;
-  kernels.product(matrix.type(), quantized.planes)(product);
+  if (matrix.split()) product.low = matrix.low_panel(patch.panel);
+  const ProductKernel kernel = matrix.split() ? kernels.split_product(quantized.planes)
+                                              : kernels.product(matrix.type(), quantized.planes);
+  kernel(product);
 }
 
 void multiply(ThreadPool& pool, const KernelTable& kernels, const Rows& input,

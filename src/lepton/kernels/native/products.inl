@@ -1,10 +1,16 @@
 // Matrix products. Part of kernels.inl.
 
 // Quad `Q` of a block as 64 bytes: unsigned codes, or signed weights for the 8-bit and table types.
+// `low_block` is the low plane of a split block.
 template <Codes C, int Q>
-LEPTON_INLINE B load_quad(const uint8_t* block) {
+LEPTON_INLINE B load_quad(const uint8_t* block, const uint8_t* low_block) {
   if constexpr (C == Codes::kS8) {
     return Simd::load_bytes(block + Q * 64);
+  } else if constexpr (C == Codes::kSplit8) {
+    constexpr int kShift = Q < 4 ? 4 : 0;
+    const B high = Simd::template shift<kShift>(Simd::load_bytes(block + Q % 4 * 64));
+    const B low = Simd::template shift<kShift - 4>(Simd::load_bytes(low_block + Q % 4 * 64));
+    return Simd::bit_xor(Simd::bit_or(Simd::bit_and(high, 0xf0), Simd::bit_and(low, 15)), 0x80);
   } else if constexpr (C == Codes::kU2 || C == Codes::kU3) {
     const B low =
         Simd::bit_and(Simd::template shift<-(Q % 4) * 2>(Simd::load_bytes(block + Q / 4 * 64)), 3);
@@ -29,7 +35,7 @@ LEPTON_INLINE B load_quad(const uint8_t* block) {
 }
 
 template <Codes C>
-constexpr bool kSigned = C == Codes::kS8 || C == Codes::kTable4;
+constexpr bool kSigned = C == Codes::kS8 || C == Codes::kTable4 || C == Codes::kSplit8;
 
 template <Codes C>
 constexpr int kLargestCode = C == Codes::kU2   ? 3
@@ -196,12 +202,12 @@ struct PreparedBlock {
 // The same, its quads left packed until they are used.
 template <class Layout, class Dot>
 struct PackedBlock {
-  const uint8_t* codes;
+  const uint8_t *codes, *low;
   F scale[Layout::kGroups], base[Layout::kGroups], minimum[Layout::kGroups];
 
   template <int Q>
   LEPTON_INLINE typename Dot::Weights quad() const {
-    return Dot::prepare(load_quad<Layout::kCodes, Q>(codes));
+    return Dot::prepare(load_quad<Layout::kCodes, Q>(codes, low));
   }
 };
 
@@ -215,9 +221,10 @@ LEPTON_INLINE void load_factors(const uint8_t* super, const uint8_t* block,
 }
 
 template <class Layout, class Dot, int Q = 0>
-LEPTON_INLINE void prepare_quads(const uint8_t* codes, PreparedBlock<Layout, Dot>& target) {
-  target.quads[Q] = Dot::prepare(load_quad<Layout::kCodes, Q>(codes));
-  if constexpr (Q + 1 < 8) prepare_quads<Layout, Dot, Q + 1>(codes, target);
+LEPTON_INLINE void prepare_quads(const uint8_t* codes, const uint8_t* low,
+                                 PreparedBlock<Layout, Dot>& target) {
+  target.quads[Q] = Dot::prepare(load_quad<Layout::kCodes, Q>(codes, low));
+  if constexpr (Q + 1 < 8) prepare_quads<Layout, Dot, Q + 1>(codes, low, target);
 }
 
 // Adds quads Begin … End - 1 of `Panels` blocks to the sums of `Rows` rows.
@@ -274,6 +281,14 @@ LEPTON_INLINE void visit_blocks(const uint8_t* panel, size_t count, const Visit&
   }
 }
 
+// The low plane of a block; null where the layout has none.
+template <class Layout>
+LEPTON_INLINE const uint8_t* low_block(const Product& product, size_t panel, size_t block) {
+  if constexpr (Layout::kCodes != Codes::kSplit8) return nullptr;
+  return product.low +
+         (panel * (product.columns / kBlockColumns) + block) * lepton::kLowBlockBytes;
+}
+
 LEPTON_INLINE F initial_sum(const Product& product, size_t panel) {
   return product.bias ? Simd::load(product.bias + panel * kPanelRows) : zero();
 }
@@ -293,7 +308,8 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
   visit_blocks<Layout>(
       product.panels + panel * product.panel_bytes, x.columns / kBlockColumns,
       [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
-        PackedBlock<Layout, Dot> packed[1] = {{block, {}, {}, {}}};
+        PackedBlock<Layout, Dot> packed[1] = {
+            {block, low_block<Layout>(product, panel, b), {}, {}, {}}};
         load_factors(super, block, packed[0]);
         add_groups<Layout, Dot, 0, Rows, 1>(x, b * x.rows + row, packed, totals);
       });
@@ -329,7 +345,8 @@ void multiply_many(const Product& product, size_t panel) {
         PreparedBlock<Layout, Dot> prepared[Panels];
         for (size_t p = 0; p < Panels; ++p) {
           load_factors(super + p * panel_bytes, block + p * panel_bytes, prepared[p]);
-          prepare_quads<Layout, Dot>(block + p * panel_bytes, prepared[p]);
+          prepare_quads<Layout, Dot>(block + p * panel_bytes,
+                                     low_block<Layout>(product, panel + p, b), prepared[p]);
         }
         const size_t at = b * x.rows + product.row_begin;
         add_rows<Layout, Dot, kTile, Panels>(x, at, rows, prepared, totals);
@@ -389,9 +406,8 @@ void float_rows(const Product& product, size_t panel) {
   for (; row < product.row_end; ++row) float_tile<T, 1, Panels>(product, panel, row);
 }
 
-template <TensorType T, int Planes>
+template <class Layout, int Planes>
 void quantized_product(const Product& product) {
-  using Layout = LayoutOf<T>;
   using Dot = DotOf<Layout, Planes>;
   constexpr size_t kPanels = Simd::kPanelTile;
   const size_t rows = product.row_end - product.row_begin;
@@ -428,7 +444,12 @@ ProductKernel product(TensorType type, int planes) {
   if (type == TensorType::kF16) return float_product<TensorType::kF16>;
   if (type == TensorType::kBF16) return float_product<TensorType::kBF16>;
   lepton::visit_quantized(type, [&]<TensorType T>() {
-    kernel = planes == 2 ? quantized_product<T, 2> : quantized_product<T, 1>;
+    kernel = planes == 2 ? quantized_product<LayoutOf<T>, 2> : quantized_product<LayoutOf<T>, 1>;
   });
   return kernel;
+}
+
+ProductKernel split_product(int planes) {
+  return planes == 2 ? quantized_product<lepton::SplitLayout, 2>
+                     : quantized_product<lepton::SplitLayout, 1>;
 }

@@ -8,6 +8,7 @@
 
 #include "attention.h"
 #include "dispatch.h"
+#include "head.h"
 
 namespace lepton {
 
@@ -66,7 +67,9 @@ struct Program::Worker {
 
 struct Program::Buffers {
   Buffers(ThreadPool& pool, const KernelTable& kernels)
-      : attention(pool, kernels), workers(static_cast<size_t>(pool.threads())) {}
+      : attention(pool, kernels),
+        workers(static_cast<size_t>(pool.threads())),
+        head_scan(pool, kernels) {}
 
   Attention attention;
   Rows residual, normed, query, key, value, mixed, inner, logits;
@@ -75,6 +78,7 @@ struct Program::Buffers {
   std::vector<Rows> cosines, sines;  // per rope [rows, head_dim / 2]
   std::vector<size_t> sequence_of_row;
   std::vector<uint8_t> block_used;
+  HeadScan head_scan;
 };
 
 Program::Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
@@ -182,6 +186,9 @@ void Program::validate(const BatchView& b) const {
   for (size_t i = 0; i < b.num_logits; ++i)
     check(b.logit_rows[i] >= 0 && static_cast<size_t>(b.logit_rows[i]) < b.rows,
           "logit row out of range");
+  if (b.num_best != nullptr)
+    check(std::all_of(b.num_best, b.num_best + b.num_logits, [](int32_t n) { return n >= 0; }),
+          "num_best must not be negative");
 }
 
 // A block that this step writes to appears once in all tables together.
@@ -408,6 +415,14 @@ void Program::add_post_norm(const NormWeights& norm, size_t rows) {
   });
 }
 
+// Whether a few of the largest logits of a few rows suffice, and the head can find these.
+bool Program::may_scan_head(const BatchView& batch) const {
+  constexpr auto kMost = static_cast<int32_t>(HeadScan::kMostBest);
+  return head_.matrix->split() && batch.num_best != nullptr && batch.num_logits <= kScanRows &&
+         std::all_of(batch.num_best, batch.num_best + batch.num_logits,
+                     [](int32_t n) { return n >= 1 && n <= kMost; });
+}
+
 void Program::run_head(const BatchView& batch, float* logits) {
   Buffers& buf = *buffers_;
   const size_t vocabulary = vocab_size();
@@ -422,6 +437,9 @@ void Program::run_head(const BatchView& batch, float* logits) {
     const size_t rows = std::min(kRowBlock, batch.num_logits - first);
     normalize(head_norm_, buf.mixed.row(first), rows, head_.matrix->quantized());
     float* target = logits + first * vocabulary;
+    if (may_scan_head(batch) && buf.head_scan.run({buf.normed, buf.quantized.view(), *head_.matrix,
+                                                   head_.bias, batch.num_best, target}))
+      continue;
     if (direct) {
       multiply(buf.normed, buf.quantized, rows, {{*head_.matrix, head_.bias, target, vocabulary}},
                false);

@@ -71,7 +71,8 @@ class Program {
   size_t bytes_per_block() const;
   const char* isa() const { return kernels_.name; }
 
-  // Writes logits [num_logits, vocab_size]. Throws std::invalid_argument, before anything is
+  // Writes logits [num_logits, vocab_size]; where the batch says that the largest suffice, others
+  // may be the lowest finite float. Throws std::invalid_argument, before anything is
   // written to the cache, when the batch is inconsistent.
   void forward(const BatchView& batch, float* logits);
 
@@ -88,6 +89,7 @@ class Program {
   void rotate_and_store(const Layer& layer, const BatchView& batch);
   void attend(const Layer& layer, const BatchView& batch);
   void run_gated_mlp(const Layer& layer, const BatchView& batch);
+  bool may_scan_head(const BatchView& batch) const;
   void run_head(const BatchView& batch, float* logits);
   void multiply(const Rows& input, const QuantizedBuffer& quantized, size_t rows,
                 std::initializer_list<Term> terms, bool accumulate);

@@ -47,6 +47,7 @@ struct Simd {
   static F sub(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
   static F mul(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
   static F div(F a, F b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+  static F sqrt(F a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
   static F fma(F a, F b, F c) {
     return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
   }
@@ -152,6 +153,10 @@ struct Simd {
     return {_mm256_and_si256(a.lo, m), _mm256_and_si256(a.hi, m)};
   }
   static B bit_or(B a, B b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+  static B bit_xor(B a, int mask) {
+    const __m256i m = _mm256_set1_epi8(static_cast<char>(mask));
+    return {_mm256_xor_si256(a.lo, m), _mm256_xor_si256(a.hi, m)};
+  }
   template <int N>
   static B shift(B a) {
     if constexpr (N >= 0)
@@ -175,10 +180,7 @@ struct Simd {
     const __m256i b = broadcast4(a);
     return {_mm256_dpbusd_avx_epi32(sum.lo, w.lo, b), _mm256_dpbusd_avx_epi32(sum.hi, w.hi, b)};
   }
-  static B signed_operand(B w) {
-    const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80));
-    return {_mm256_xor_si256(w.lo, flip), _mm256_xor_si256(w.hi, flip)};
-  }
+  static B signed_operand(B w) { return bit_xor(w, 0x80); }
   static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
 #else
   // Sixteen-bit lanes. Words of a quad lie as inputs 0, 2, 1, 3: the even bytes of every output,

@@ -38,6 +38,7 @@ struct Simd {
   static F sub(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
   static F mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
   static F div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+  static F sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
   static F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   static F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
   static F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
@@ -105,6 +106,9 @@ struct Simd {
     return {_mm512_and_si512(a.v, _mm512_set1_epi8(static_cast<char>(mask)))};
   }
   static B bit_or(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
+  static B bit_xor(B a, int mask) {
+    return {_mm512_xor_si512(a.v, _mm512_set1_epi8(static_cast<char>(mask)))};
+  }
   template <int N>
   static B shift(B a) {
     if constexpr (N >= 0)
@@ -123,9 +127,7 @@ struct Simd {
     std::memcpy(&four, a, sizeof four);
     return {_mm512_dpbusd_epi32(sum.v, w.v, _mm512_set1_epi32(four))};
   }
-  static B signed_operand(B w) {
-    return {_mm512_xor_si512(w.v, _mm512_set1_epi8(static_cast<char>(0x80)))};
-  }
+  static B signed_operand(B w) { return bit_xor(w, 0x80); }
   static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
 };
 

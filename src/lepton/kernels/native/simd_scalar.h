@@ -62,6 +62,9 @@ struct Simd {
   static F div(F a, F b) {
     return map([&](int i) { return a.lane[i] / b.lane[i]; });
   }
+  static F sqrt(F a) {
+    return map([&](int i) { return std::sqrt(a.lane[i]); });
+  }
   static F fma(F a, F b, F c) {
     return map([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
   }
@@ -203,6 +206,9 @@ struct Simd {
   }
   static B bit_or(B a, B b) {
     return map_bytes([&](int i) { return a.lane[i] | b.lane[i]; });
+  }
+  static B bit_xor(B a, int mask) {
+    return map_bytes([&](int i) { return a.lane[i] ^ mask; });
   }
   // Shifts by a constant (negative: right). Bits crossing byte borders are the caller's to mask
   // off.

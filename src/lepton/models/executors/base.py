@@ -57,6 +57,9 @@ class Batch:
     """[sequences, blocks]"""
     logit_rows: Int32Array
     """[wanted], the rows whose logits are computed"""
+    num_best: Int32Array | None = None
+    """[wanted], how many of a row's largest logits (and all that equal the last of them) are of
+    interest; 0 or None: all. An executor may return the lowest finite float for any other."""
 
 
 class Executor(Protocol):

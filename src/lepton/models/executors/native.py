@@ -10,6 +10,7 @@ import numpy as np
 
 from lepton.errors import ConfigurationError
 from lepton.kernels import _native
+from lepton.kernels.quants import TensorType
 from lepton.models.executors.base import (
     CACHE_TYPES,
     Batch,
@@ -38,7 +39,8 @@ class NativeExecutor:
     Weights are packed into panels once and are exactly those of the checkpoint, unless ``quantize``
     makes float ones smaller. Activations enter products with quantized weights as int8 in groups of
     32, in two planes (``exact``) or one (``fast``). Keys and values are cached in bfloat16, or in
-    int8 with a scale for each token and head.
+    int8 with a scale for each token and head. Where a few of the largest logits suffice, a Q8_0
+    head computes only those that may be among them.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class NativeExecutor:
             batch.row_starts,
             batch.block_tables,
             batch.logit_rows,
+            batch.num_best,
         )
 
     def close(self) -> None:
@@ -160,6 +163,7 @@ class _Builder:
         self._pool = pool
         self._checkpoint = network.checkpoint
         self._types = packed_types(network.stages, network.checkpoint.tensors, quantize)
+        self._heads = {stage.output.weight for stage in network.stages if isinstance(stage, Head)}
         self._matrices: dict[str, _native.Matrix] = {}
         self._ropes: dict[Rope, int] = {}
         self.weight_bytes = 0
@@ -212,10 +216,12 @@ class _Builder:
 
     def _matrix(self, name: str) -> _native.Matrix:
         if name not in self._matrices:
-            matrix = pack_matrix(self._checkpoint, name, self._types[name], self._pool)
+            kept = self._types[name]
+            split = kept is TensorType.Q8_0 and name in self._heads
+            matrix = pack_matrix(self._checkpoint, name, kept, self._pool, split=split)
             self._matrices[name] = matrix
             self.weight_bytes += matrix.nbytes
-            self.quantized |= self._types[name] != self._checkpoint.info(name).type
+            self.quantized |= kept != self._checkpoint.info(name).type
         return self._matrices[name]
 
     def _linear(self, linear: Linear) -> _native.Linear:

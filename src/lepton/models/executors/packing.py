@@ -45,15 +45,20 @@ def packed_bytes(info: TensorInfo, kept: TensorType | None) -> int:
 
 
 def pack_matrix(
-    checkpoint: Checkpoint, name: str, kept: TensorType, pool: _native.ThreadPool
+    checkpoint: Checkpoint,
+    name: str,
+    kept: TensorType,
+    pool: _native.ThreadPool,
+    *,
+    split: bool = False,
 ) -> _native.Matrix:
     """Pack a matrix piece by piece, so that little of the mapped file is in memory at a time.
 
-    Raises ModelFormatError when the file changed its size.
+    ``split`` keeps Q8_0 in two planes, of which a head can scan one. Raises ModelFormatError when the file changed its size.
     """
     info = checkpoint.info(name)
     rows, columns = info.shape
-    matrix = _native.Matrix(int(kept), rows, columns)
+    matrix = _native.Matrix(int(kept), rows, columns, split=split)
     panel_bytes = _PANEL_ROWS * row_bytes(info.type, columns)
     panels = max(1, _PIECE_BYTES // panel_bytes)
     for index, piece in enumerate(checkpoint.pieces(name, panels * panel_bytes)):

@@ -1,0 +1,145 @@
+#include "head.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+namespace lepton {
+
+namespace {
+
+// Standard deviations between an approximate logit and its bounds.
+constexpr double kDeviations = 7.0;
+
+// Variance of a number drawn evenly from 0 … 15.
+constexpr double kNibbleVariance = (16.0 * 16.0 - 1.0) / 12.0;
+
+// Variance that rounding the inputs of a block to steps of 1 adds: each is off by up to half a
+// step, evenly, and meets a code of up to 128.
+constexpr double kRoundingVariance = kBlockColumns * 128.0 * 128.0 / 12.0;
+
+// With more than one in so many panels to compute, a scan saves nothing.
+constexpr size_t kLargestShare = 4;
+
+// Panels that one thread scans at a time, at least.
+constexpr size_t kGrain = 16;
+
+constexpr float kLowest = std::numeric_limits<float>::lowest();
+
+// The n-th largest; the least where there are fewer.
+float find_largest(const float* values, size_t count, size_t n) {
+  float best[HeadScan::kMostBest];
+  const float* end =
+      std::partial_sort_copy(values, values + count, best, best + n, std::greater<float>());
+  return end[-1];
+}
+
+}  // namespace
+
+bool HeadScan::run(const HeadTask& task) {
+  const size_t rows = task.quantized.rows;
+  const size_t panels = task.matrix.panels(), outputs = task.matrix.rows();
+  const auto num_best = [&](size_t row) { return static_cast<size_t>(task.num_best[row]); };
+  if (!scan(task)) return false;
+  thresholds_.resize(rows);
+  for (size_t r = 0; r < rows; ++r)
+    thresholds_[r] = find_largest(lower_.data() + r * panels, panels, num_best(r));
+  if (!choose_reaching(lower_, panels)) return false;
+  compute_chosen(task);
+  // What the likeliest panels hold is a threshold without a margin.
+  for (size_t r = 0; r < rows; ++r) {
+    const float* row = task.logits + r * outputs;
+    found_.clear();
+    for (const size_t p : chosen_) {
+      found_.insert(found_.end(), row + p * kPanelRows,
+                    row + std::min((p + 1) * kPanelRows, outputs));
+      upper_[r * panels + p] = kLowest;
+    }
+    thresholds_[r] = find_largest(found_.data(), found_.size(), num_best(r));
+  }
+  if (!choose_reaching(upper_, panels)) return false;
+  compute_chosen(task);
+  return true;
+}
+
+// Bounds all logits. False when one is not finite.
+bool HeadScan::scan(const HeadTask& task) {
+  const Matrix& matrix = task.matrix;
+  const size_t rows = task.quantized.rows, panels = matrix.panels(), outputs = matrix.rows();
+  measure_inputs(task);
+  lower_.resize(rows * panels);
+  upper_.resize(rows * panels);
+  std::atomic<bool> finite = true;
+  pool_.parallel_for(panels, kGrain, [&](size_t begin, size_t end, int) {
+    HighScan scan{};
+    scan.panels = matrix.panel(begin);
+    scan.num_panels = end - begin;
+    scan.panel_bytes = matrix.panel_bytes();
+    scan.num_outputs = std::min(end * kPanelRows, outputs) - begin * kPanelRows;
+    scan.inputs = &coarse_.view();
+    scan.powers = powers_.data();
+    scan.margins = margins_.data();
+    scan.bias = task.bias.empty() ? nullptr : task.bias.data() + begin * kPanelRows;
+    scan.lower = lower_.data() + begin;
+    scan.upper = upper_.data() + begin;
+    scan.stride = panels;
+    if (!kernels_.scan_high(scan)) finite = false;
+    for (size_t r = 0; r < rows; ++r)
+      std::fill_n(task.logits + r * outputs + begin * kPanelRows, scan.num_outputs, kLowest);
+  });
+  return finite;
+}
+
+// Powers are relative to the largest of their row, so that none that matters underflows.
+void HeadScan::measure_inputs(const HeadTask& task) {
+  const size_t rows = task.quantized.rows, blocks = task.quantized.columns / kBlockColumns;
+  coarse_.reserve(rows, task.quantized.columns, 1);
+  powers_.resize(blocks * rows);
+  margins_.resize(rows);
+  std::vector<double> variances(blocks);
+  for (size_t r = 0; r < rows; ++r) {
+    quantize(kernels_, task.input.row(r), r, coarse_.view());
+    for (size_t b = 0; b < blocks; ++b) {
+      const float* x = task.input.row(r) + b * kBlockColumns;
+      const double step = coarse_.view().scales[b * rows + r];
+      variances[b] = kRoundingVariance * step * step;
+      for (int i = 0; i < kBlockColumns; ++i)
+        variances[b] += kNibbleVariance * double{x[i]} * double{x[i]};
+    }
+    const double most = *std::max_element(variances.begin(), variances.end());
+    for (size_t b = 0; b < blocks; ++b)
+      powers_[b * rows + r] = most > 0.0 ? static_cast<float>(variances[b] / most) : 0.0f;
+    margins_[r] = static_cast<float>(kDeviations * std::sqrt(most));
+  }
+}
+
+// Chooses the panels whose bounds reach the threshold of any row. False when these are too many.
+bool HeadScan::choose_reaching(const std::vector<float>& bounds, size_t panels) {
+  chosen_.clear();
+  for (size_t p = 0; p < panels; ++p) {
+    bool reaches = false;
+    for (size_t r = 0; r < thresholds_.size(); ++r)
+      reaches |= bounds[r * panels + p] >= thresholds_[r];
+    if (reaches) chosen_.push_back(p);
+  }
+  return chosen_.size() <= panels / kLargestShare;
+}
+
+void HeadScan::compute_chosen(const HeadTask& task) {
+  const size_t rows = task.quantized.rows, outputs = task.matrix.rows();
+  pool_.parallel_for(chosen_.size(), 1, [&](size_t begin, size_t end, int) {
+    for (size_t i = begin; i < end; ++i) {
+      const size_t first = chosen_[i] * kPanelRows;
+      const size_t count = std::min<size_t>(kPanelRows, outputs - first);
+      float panel[kScanRows][kPanelRows];
+      multiply_patch(kernels_, task.input, task.quantized, task.matrix, task.bias,
+                     {chosen_[i], 1, 0, rows}, panel[0], kPanelRows, false);
+      for (size_t r = 0; r < rows; ++r)
+        std::copy_n(panel[r], count, task.logits + r * outputs + first);
+    }
+  });
+}
+
+}  // namespace lepton

@@ -1,0 +1,53 @@
+// The largest logits of a few rows, without reading every weight of the output head.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "products.h"
+
+namespace lepton {
+
+struct HeadTask {
+  const Rows& input;
+  const QuantizedRows& quantized;  // the same, at most kScanRows of them
+  const Matrix& matrix;            // split
+  const std::vector<float>& bias;  // empty, or filling whole panels
+  const int32_t* num_best;         // [rows], 1 … HeadScan::kMostBest
+  float* logits;                   // [rows, outputs]
+};
+
+// Bounds every logit from the high plane of a split matrix and computes in full only those that may
+// be among the largest. The error of a bound's centre is a sum over hundreds of low nibbles, so
+// bounds hold with overwhelming probability for weights as training leaves them, not for every
+// matrix.
+class HeadScan {
+ public:
+  static constexpr size_t kMostBest = 64;
+
+  HeadScan(ThreadPool& pool, const KernelTable& kernels) : pool_(pool), kernels_(kernels) {}
+
+  // Writes logits: those among the num_best largest of their row, all that equal the last of them,
+  // and some more, equal to the full product to the bit; the lowest finite float for all others.
+  // False when the full product is called for: too many may be among the largest, or something is
+  // not finite.
+  bool run(const HeadTask& task);
+
+ private:
+  void measure_inputs(const HeadTask& task);
+  bool scan(const HeadTask& task);
+  bool choose_reaching(const std::vector<float>& bounds, size_t panels);
+  void compute_chosen(const HeadTask& task);
+
+  ThreadPool& pool_;
+  const KernelTable& kernels_;
+  QuantizedBuffer coarse_;               // the input in one plane
+  std::vector<float> powers_, margins_;  // see HighScan
+  std::vector<float> lower_, upper_;     // [rows, panels]
+  std::vector<float> thresholds_;        // [rows]: as many logits as are wanted reach it
+  std::vector<size_t> chosen_;           // panels
+  std::vector<float> found_;             // logits of one row in them
+};
+
+}  // namespace lepton

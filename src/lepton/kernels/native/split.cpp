@@ -1,0 +1,52 @@
+#include "split.h"
+
+#include <cstring>
+
+#include "half.h"
+
+namespace lepton {
+
+namespace {
+
+using WholeLayout = LayoutOf<TensorType::kQ8_0>;
+
+// Bytes of one vector of a plane, which holds two quads of codes.
+constexpr size_t kVectorBytes = 4 * kPanelRows;
+
+}  // namespace
+
+void split_panel(const uint8_t* panel, size_t columns, uint8_t* high, uint8_t* low) {
+  for (size_t b = 0; b < columns / kBlockColumns; ++b) {
+    for (size_t i = 0; i < SplitLayout::kCodeBytes; ++i) {
+      // The codes of quads v and v + 4, which share a vector, with 128 added.
+      const int first = panel[i] ^ 0x80, second = panel[i + 4 * kVectorBytes] ^ 0x80;
+      high[i] = static_cast<uint8_t>(first >> 4 | (second & 0xf0));
+      low[i] = static_cast<uint8_t>((first & 15) | (second & 15) << 4);
+    }
+    std::memcpy(high + SplitLayout::kCodeBytes, panel + WholeLayout::kCodeBytes,
+                SplitLayout::kScaleBytes);
+    panel += WholeLayout::kBlockBytes;
+    high += SplitLayout::kBlockBytes;
+    low += kLowBlockBytes;
+  }
+}
+
+void unpack_split_row(const uint8_t* high, const uint8_t* low, int output, size_t columns,
+                      float* out) {
+  for (size_t b = 0; b < columns / kBlockColumns; ++b) {
+    uint16_t bits;
+    std::memcpy(&bits, high + SplitLayout::kCodeBytes + 2 * output, sizeof bits);
+    const float scale = half_to_float(bits);
+    for (int i = 0; i < kBlockColumns; ++i) {
+      const int quad = i / 4, shift = quad / 4 * 4;
+      const size_t at =
+          static_cast<size_t>(quad % 4) * kVectorBytes + static_cast<size_t>(output * 4 + i % 4);
+      const int code = (high[at] >> shift & 15) * 16 + (low[at] >> shift & 15) - 128;
+      *out++ = scale * static_cast<float>(code);
+    }
+    high += SplitLayout::kBlockBytes;
+    low += kLowBlockBytes;
+  }
+}
+
+}  // namespace lepton
