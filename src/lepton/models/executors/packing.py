@@ -54,7 +54,8 @@ def pack_matrix(
 ) -> _native.Matrix:
     """Pack a matrix piece by piece, so that little of the mapped file is in memory at a time.
 
-    ``split`` keeps Q8_0 in two planes, of which a head can scan one. Raises ModelFormatError when the file changed its size.
+    ``split`` keeps Q8_0 in two planes, of which a head can scan one. Raises ModelFormatError when
+    the file changed its size.
     """
     info = checkpoint.info(name)
     rows, columns = info.shape
