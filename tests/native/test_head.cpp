@@ -291,6 +291,21 @@ TEST_CASE("what is not finite asks for the full product") {
   }
 }
 
+TEST_CASE("a scan pays for few rows and few of many logits") {
+  const std::vector<uint8_t> source = random_source(kQ8, 5000, 32, 44);
+  const Matrix plain = pack(source, 5000, 32, false), split = pack(source, 5000, 32, true);
+  const auto pays = [](const Matrix& matrix, const std::vector<int32_t>& num_best) {
+    return HeadScan::pays(matrix, num_best.size(), num_best.data());
+  };
+  CHECK(pays(split, {1}));
+  CHECK(pays(split, {2, 1, 1, 2}));
+  CHECK_FALSE(pays(split, {1, 0}));
+  CHECK_FALSE(pays(split, {3}));
+  CHECK_FALSE(pays(split, {1, 1, 1, 1, 1}));
+  CHECK_FALSE(pays(plain, {1}));
+  CHECK_FALSE(HeadScan::pays(split, 1, nullptr));
+}
+
 TEST_CASE("more logits than panels ask for the full product") {
   Heads heads(trained_source(100, 64, 42), 100, 64);
   CHECK_FALSE(heads.run(random_floats(64, 43), {8}));

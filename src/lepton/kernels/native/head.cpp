@@ -20,8 +20,10 @@ constexpr double kNibbleVariance = (16.0 * 16.0 - 1.0) / 12.0;
 // step, evenly, and meets a code of up to 128.
 constexpr double kRoundingVariance = kBlockColumns * 128.0 * 128.0 / 12.0;
 
-// With more than one in so many panels to compute, a scan saves nothing.
+// With more than one in so many panels to compute, a scan saves nothing, and with more than one
+// logit wanted in so many panels it mostly comes to that.
 constexpr size_t kLargestShare = 4;
+constexpr size_t kPanelsPerBest = 256;
 
 // Panels that one thread scans at a time, at least.
 constexpr size_t kGrain = 16;
@@ -37,6 +39,13 @@ float find_largest(const float* values, size_t count, size_t n) {
 }
 
 }  // namespace
+
+bool HeadScan::pays(const Matrix& matrix, size_t rows, const int32_t* num_best) {
+  const size_t most = std::min(kMostBest, 1 + matrix.panels() / kPanelsPerBest);
+  return matrix.split() && num_best != nullptr && rows <= kScanRows &&
+         std::all_of(num_best, num_best + rows,
+                     [&](int32_t n) { return n >= 1 && static_cast<size_t>(n) <= most; });
+}
 
 bool HeadScan::run(const HeadTask& task) {
   const size_t rows = task.quantized.rows;

@@ -26,6 +26,10 @@ class HeadScan {
  public:
   static constexpr size_t kMostBest = 64;
 
+  // Whether so few of the largest logits of so few rows are wanted that a scan is likely to save
+  // time. `num_best` is [rows], 0 for all, or null for all of every row.
+  static bool pays(const Matrix& matrix, size_t rows, const int32_t* num_best);
+
   HeadScan(ThreadPool& pool, const KernelTable& kernels) : pool_(pool), kernels_(kernels) {}
 
   // Writes logits: those among the num_best largest of their row, all that equal the last of them,

@@ -415,14 +415,6 @@ void Program::add_post_norm(const NormWeights& norm, size_t rows) {
   });
 }
 
-// Whether a few of the largest logits of a few rows suffice, and the head can find these.
-bool Program::may_scan_head(const BatchView& batch) const {
-  constexpr auto kMost = static_cast<int32_t>(HeadScan::kMostBest);
-  return head_.matrix->split() && batch.num_best != nullptr && batch.num_logits <= kScanRows &&
-         std::all_of(batch.num_best, batch.num_best + batch.num_logits,
-                     [](int32_t n) { return n >= 1 && n <= kMost; });
-}
-
 void Program::run_head(const BatchView& batch, float* logits) {
   Buffers& buf = *buffers_;
   const size_t vocabulary = vocab_size();
@@ -437,8 +429,9 @@ void Program::run_head(const BatchView& batch, float* logits) {
     const size_t rows = std::min(kRowBlock, batch.num_logits - first);
     normalize(head_norm_, buf.mixed.row(first), rows, head_.matrix->quantized());
     float* target = logits + first * vocabulary;
-    if (may_scan_head(batch) && buf.head_scan.run({buf.normed, buf.quantized.view(), *head_.matrix,
-                                                   head_.bias, batch.num_best, target}))
+    if (HeadScan::pays(*head_.matrix, batch.num_logits, batch.num_best) &&
+        buf.head_scan.run(
+            {buf.normed, buf.quantized.view(), *head_.matrix, head_.bias, batch.num_best, target}))
       continue;
     if (direct) {
       multiply(buf.normed, buf.quantized, rows, {{*head_.matrix, head_.bias, target, vocabulary}},

@@ -89,7 +89,6 @@ class Program {
   void rotate_and_store(const Layer& layer, const BatchView& batch);
   void attend(const Layer& layer, const BatchView& batch);
   void run_gated_mlp(const Layer& layer, const BatchView& batch);
-  bool may_scan_head(const BatchView& batch) const;
   void run_head(const BatchView& batch, float* logits);
   void multiply(const Rows& input, const QuantizedBuffer& quantized, size_t rows,
                 std::initializer_list<Term> terms, bool accumulate);
