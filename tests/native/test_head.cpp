@@ -182,6 +182,18 @@ TEST_CASE("a scan finds the largest logits and computes few others") {
   }
 }
 
+TEST_CASE("a scan is right for one input after another") {
+  constexpr size_t kOutputs = 4000, kColumns = 128;
+  Heads heads(trained_source(kOutputs, kColumns, 45), kOutputs, kColumns);
+  size_t scanned = 0;
+  for (uint64_t seed = 100; seed < 300; ++seed) {
+    if (!heads.run(random_floats(kColumns, seed), {1})) continue;
+    heads.check({1});
+    ++scanned;
+  }
+  CHECK(scanned > 150);
+}
+
 TEST_CASE("a scan computes the same logits on every instruction set") {
   constexpr size_t kOutputs = 2000, kColumns = 128;
   Heads heads(trained_source(kOutputs, kColumns, 27), kOutputs, kColumns);
