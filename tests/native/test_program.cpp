@@ -87,10 +87,10 @@ struct Step {
 
   std::vector<float> run(Program& program) const {
     std::vector<float> logits(logit_rows.size() * kVocabulary);
-    program.forward(
-        {token_ids.data(), positions.data(), token_ids.size(), row_starts.data(),
-         row_starts.size() - 1, block_tables.data(), width, logit_rows.data(), logit_rows.size()},
-        logits.data());
+    program.forward({token_ids.data(), positions.data(), token_ids.size(), row_starts.data(),
+                     row_starts.size() - 1, block_tables.data(), width, logit_rows.data(),
+                     logit_rows.size(), nullptr},
+                    logits.data());
     return logits;
   }
 };
