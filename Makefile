@@ -83,24 +83,10 @@ clean: ## Remove what was built, but not .venv nor downloaded models
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f $(PACKAGE)
 
-# What Debian's packages must bring is installed when we may; otherwise the message names it.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Lepton needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@missing=(); \
-	command -v c++ >/dev/null || missing+=(g++); \
-	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv); \
-	$(PYTHON) -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || \
-	  missing+=(python3-dev); \
-	if (($${#missing[@]})); then \
-	  if [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null; then \
-	    echo "Installing $${missing[*]}"; \
-	    apt-get update -qq; \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
-	  else \
-	    echo "Lepton is built here and needs more: apt-get install $${missing[*]}" >&2; exit 1; \
-	  fi; \
-	fi
+	@PYTHON=$(PYTHON) scripts/need.sh g++ python3-venv python3-dev
 	@$(PYTHON) -m venv $(VENV)
 
 $(TOOLS): $(BIN)/python constraints.txt

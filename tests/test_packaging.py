@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -54,6 +55,27 @@ def test_make_alone_explains_every_target() -> None:
     assert declared is not None
     for target in declared.group(1).split():
         assert re.search(rf"^  {target} +\S", printed, re.MULTILINE), target
+
+
+def test_missing_packages_are_named_to_those_who_may_not_install_them(tmp_path: Path) -> None:
+    def program(name: str, script: str) -> str:
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    program("id", "echo 1000")
+    lame = program("python", "exit 1")
+
+    def need(python: str, *packages: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": python}
+        command = [str(ROOT / "scripts" / "need.sh"), *packages]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert need(sys.executable, "python3-venv").returncode == 0
+    refused = need(lame, "python3-venv", "no-such-package")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("apt-get install python3-venv no-such-package\n")
 
 
 def test_importing_lepton_stays_light() -> None:
