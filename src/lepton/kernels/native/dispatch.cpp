@@ -3,6 +3,10 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 namespace lepton {
 
 extern const KernelTable kernels_scalar;
@@ -10,6 +14,8 @@ extern const KernelTable kernels_scalar;
 extern const KernelTable kernels_avx2;
 extern const KernelTable kernels_avxvnni;
 extern const KernelTable kernels_avx512;
+#elif defined(__aarch64__)
+extern const KernelTable kernels_neon;
 #endif
 
 namespace {
@@ -37,6 +43,8 @@ std::vector<Candidate> candidates() {
           {&kernels_avxvnni, avxvnni},
           {&kernels_avx2, avx2},
           {&kernels_scalar, true}};
+#elif defined(__aarch64__)
+  return {{&kernels_neon, (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0}, {&kernels_scalar, true}};
 #else
   return {{&kernels_scalar, true}};
 #endif
