@@ -30,11 +30,12 @@ SERVE := $(STAMPS)/serve
 DEVELOP := $(STAMPS)/develop
 PACKAGE := $(STAMPS)/package
 
-.PHONY: help serve install develop test check format bench fuzz wheel lock clean
+.PHONY: help serve install develop test test-native test-isas test-neon sanitize check format bench \
+        fuzz wheel lock clean
 
 help: ## List these targets
 	@echo "make TARGET [VARIABLE=value]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: MODEL=$(MODEL) HOST=$(HOST) PORT=$(PORT) TESTS=$(TESTS) PYTHON=$(PYTHON)"
 
 serve: install ## Install, fetch the model and serve it: MODEL, HOST, PORT
@@ -46,6 +47,40 @@ develop: $(DEVELOP) $(PACKAGE) ## Install Lepton with everything that tests and 
 
 test: develop ## Run the tests: TESTS=tests/engine for a part
 	$(BIN)/python -m pytest $(TESTS)
+
+# $(call build_native_tests,FOLDER,OPTIONS) builds the core's own tests in build/FOLDER.
+define build_native_tests
+@PATH=$(abspath $(BIN)):$$PATH; \
+  cmake -G Ninja -S . -B build/$(1) --log-level=WARNING -DCMAKE_BUILD_TYPE=Release \
+    -DLEPTON_NATIVE_TESTS=ON $(2); \
+  ninja -C build/$(1) --quiet
+endef
+NATIVE_TESTS := tests/native/lepton_native_tests
+AARCH64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+           -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+ON_AARCH64 := qemu-aarch64-static -L /usr/aarch64-linux-gnu
+
+test-native: $(TOOLS) ## Run the core's own tests
+	@scripts/need.sh doctest-dev
+	$(call build_native_tests,native)
+	build/native/$(NATIVE_TESTS)
+
+test-isas: develop ## Run the kernel tests on every instruction set, emulated where there is no other way
+	scripts/test_isas.sh $(BIN)/python
+
+test-neon: $(TOOLS) ## Run the core's own tests on an emulated ARM
+	@scripts/need.sh doctest-dev g++-aarch64-linux-gnu qemu-user-static
+	$(call build_native_tests,neon,$(AARCH64))
+	$(ON_AARCH64) -E LEPTON_ISA=neon build/neon/$(NATIVE_TESTS)
+	@echo "Without dot products the portable kernels run:"
+	$(ON_AARCH64) -cpu cortex-a53 build/neon/$(NATIVE_TESTS) --test-case='logits do not depend*'
+
+sanitize: $(TOOLS) ## Run the core's own tests under the address, undefined and thread sanitizers
+	@scripts/need.sh doctest-dev
+	$(call build_native_tests,address,-DLEPTON_SANITIZE=address)
+	build/address/$(NATIVE_TESTS)
+	$(call build_native_tests,thread,-DLEPTON_SANITIZE=thread)
+	TSAN_OPTIONS=die_after_fork=0 build/thread/$(NATIVE_TESTS)
 
 check: develop ## Lint, format, types, C++ format, floors
 	$(BIN)/ruff check .

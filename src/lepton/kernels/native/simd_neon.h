@@ -52,6 +52,9 @@ struct Simd {
   static F div(F a, F b) {
     return map<F>([&](int i) { return vdivq_f32(a.part[i], b.part[i]); });
   }
+  static F sqrt(F a) {
+    return map<F>([&](int i) { return vsqrtq_f32(a.part[i]); });
+  }
   static F fma(F a, F b, F c) {
     return map<F>([&](int i) { return vfmaq_f32(c.part[i], a.part[i], b.part[i]); });
   }
@@ -163,6 +166,10 @@ struct Simd {
   static B bit_and(B a, int mask) {
     const uint8x16_t m = vdupq_n_u8(static_cast<uint8_t>(mask));
     return map<B>([&](int i) { return vandq_u8(a.part[i], m); });
+  }
+  static B bit_xor(B a, int mask) {
+    const uint8x16_t m = vdupq_n_u8(static_cast<uint8_t>(mask));
+    return map<B>([&](int i) { return veorq_u8(a.part[i], m); });
   }
   static B bit_or(B a, B b) {
     return map<B>([&](int i) { return vorrq_u8(a.part[i], b.part[i]); });
