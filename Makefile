@@ -53,7 +53,7 @@ define build_native_tests
 @PATH=$(abspath $(BIN)):$$PATH; \
   cmake -G Ninja -S . -B build/$(1) --log-level=WARNING -DCMAKE_BUILD_TYPE=Release \
     -DLEPTON_NATIVE_TESTS=ON $(2); \
-  ninja -C build/$(1) --quiet
+  cmake --build build/$(1) -- --quiet
 endef
 NATIVE_TESTS := tests/native/lepton_native_tests
 AARCH64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
