@@ -43,7 +43,7 @@ _QUICK_REPORT = Path("build/bench/performance.md")
 _QUICK_RESULTS = Path("build/bench/performance/results.json")
 _QUICK_WINDOWS = 2
 _ROUNDS = 5
-_FIDELITY_MODELS = ("smollm2-q4_1", "gemma3-q4_k_m")
+_FIDELITY_MODELS = ("smollm2-q4_1", "smollm2-bf16", "gemma3-q4_k_m")
 _NEIGHBOUR_MODELS = ("smollm2-q4_1",)
 
 _console = Console(highlight=False)

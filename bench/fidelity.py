@@ -21,6 +21,7 @@ import numpy.typing as npt
 from bench.cache import bench_directory
 from bench.peers import PeerError
 from bench.peers.llama_logits import LogitsFile, compare
+from bench.shape import read_shape
 from lepton import LLM
 from lepton.telemetry.machine import inspect_machine
 
@@ -37,6 +38,12 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "lepton fast": {"precision": "fast"},
     "lepton exact, int8 cache": {"precision": "exact", "kv_dtype": "int8"},
     "lepton fast, int8 cache": {"precision": "fast", "kv_dtype": "int8"},
+}
+# Float weights are computed with as they are, or quantized while they are loaded.
+_FLOAT_VARIANTS: dict[str, dict[str, Any]] = {
+    "lepton": {},
+    "lepton fast, weights to int8": {"precision": "fast", "quantize": "int8"},
+    "lepton fast, weights to int4": {"precision": "fast", "quantize": "int4"},
 }
 
 
@@ -96,11 +103,13 @@ def measure_fidelity(
     ``windows`` limits how much of the text is read.
     """
     logits_file = bench_directory() / "logits"
-    sums = {name: Divergence() for name in _VARIANTS}
+    options_of = _FLOAT_VARIANTS if read_shape(path).float_weights else _VARIANTS
+    sums = {name: Divergence() for name in options_of}
     with ExitStack() as stack:
         reference = stack.enter_context(_open(path, executor="reference"))
         variants = {
-            name: stack.enter_context(_open(path, **options)) for name, options in _VARIANTS.items()
+            name: stack.enter_context(_open(path, **options))
+            for name, options in options_of.items()
         }
         texts = _windows(reference)[:windows]
         writer = stack.enter_context(LogitsFile(logits_file, texts))
