@@ -27,7 +27,9 @@ ContextLength = Annotated[
 ]
 Precision = Annotated[
     executors.Precision,
-    typer.Option(help="Activations in two int8 planes (exact) or, computing less, in one (fast)."),
+    typer.Option(
+        help="Activations in two int8 planes (exact) or, computing less, mostly in one (fast)."
+    ),
 ]
 KvDtype = Annotated[
     executors.KvDtype,

@@ -14,6 +14,10 @@ namespace lepton {
 
 namespace {
 
+// Inputs of an MLP's second product have few large values among many small ones, and errors in
+// those of the head are not averaged any more: together they cause half of the divergence that one
+// plane everywhere would, with a fifth of the products.
+constexpr int kSensitivePlanes = 2;
 // Blocks of 32 inner columns of an MLP that a thread computes at a time: the products of kRowBlock
 // rows stay in the second-level cache.
 constexpr size_t kMlpBlocks = 4;
@@ -266,17 +270,17 @@ void Program::turn_ropes(const BatchView& batch) {
   }
 }
 
-void Program::normalize(const NormWeights& norm, const float* x, size_t rows, bool quantize) {
+void Program::normalize(const NormWeights& norm, const float* x, size_t rows, int planes) {
   Buffers& buf = *buffers_;
   buf.normed.reserve(rows, hidden_);
-  if (quantize) buf.quantized.reserve(rows, hidden_, planes_);
+  if (planes != 0) buf.quantized.reserve(rows, hidden_, planes);
   const size_t stride = buf.residual.stride();
   pool_->parallel_for(rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* y = buf.normed.row(r);
       kernels_.rms_norm(x + r * stride, norm.weight.data(), norm.epsilon, hidden_,
                         buf.normed.stride(), y);
-      if (quantize) lepton::quantize(kernels_, y, r, buf.quantized.view());
+      if (planes != 0) lepton::quantize(kernels_, y, r, buf.quantized.view());
     }
   });
 }
@@ -290,7 +294,8 @@ void Program::run_attention(const Layer& layer, const BatchView& batch) {
   const AttentionStage& s = *layer.attention;
   Buffers& buf = *buffers_;
   const size_t rows = batch.rows;
-  normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.query, &s.key, &s.value}));
+  normalize(s.norm, buf.residual.row(0), rows,
+            any_quantized({&s.query, &s.key, &s.value}) ? planes_ : 0);
   buf.query.reserve(rows, s.num_heads * s.head_dim);
   buf.key.reserve(rows, s.num_kv_heads * s.head_dim);
   buf.value.reserve(rows, s.num_kv_heads * s.head_dim);
@@ -359,10 +364,10 @@ void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
   Buffers& buf = *buffers_;
   const size_t rows = batch.rows;
   const size_t inner = s.gate.matrix->rows();
-  normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.gate, &s.up}));
+  normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.gate, &s.up}) ? planes_ : 0);
   const bool quantize = s.down.matrix->quantized();
   if (quantize)
-    buf.quantized_inner.reserve(rows, inner, planes_);
+    buf.quantized_inner.reserve(rows, inner, kSensitivePlanes);
   else
     buf.inner.reserve(rows, inner);
   const auto activate = s.gelu ? kernels_.gelu_tanh_gate : kernels_.silu_gate;
@@ -427,7 +432,8 @@ void Program::run_head(const BatchView& batch, float* logits) {
   const bool direct = vocabulary % kPanelRows == 0;
   for (size_t first = 0; first < batch.num_logits; first += kRowBlock) {
     const size_t rows = std::min(kRowBlock, batch.num_logits - first);
-    normalize(head_norm_, buf.mixed.row(first), rows, head_.matrix->quantized());
+    normalize(head_norm_, buf.mixed.row(first), rows,
+              head_.matrix->quantized() ? kSensitivePlanes : 0);
     float* target = logits + first * vocabulary;
     if (HeadScan::pays(*head_.matrix, batch.num_logits, batch.num_best) &&
         buf.head_scan.run(

@@ -55,7 +55,8 @@ struct GatedMlpStage {
 // a time: a second one gets std::logic_error.
 class Program {
  public:
-  // `planes` of int8 activations (1 or 2); `isa` empty for the machine's best.
+  // `planes` of int8 activations (1 or 2) in all products but the head's and the last of an MLP,
+  // which take two; `isa` empty for the machine's best.
   Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
           CacheType cache_type, const std::string& isa);
   ~Program();
@@ -93,7 +94,8 @@ class Program {
   void multiply(const Rows& input, const QuantizedBuffer& quantized, size_t rows,
                 std::initializer_list<Term> terms, bool accumulate);
   void add_post_norm(const NormWeights& norm, size_t rows);
-  void normalize(const NormWeights& norm, const float* x, size_t rows, bool quantize);
+  // `planes` 0: no int8.
+  void normalize(const NormWeights& norm, const float* x, size_t rows, int planes);
 
   const std::shared_ptr<ThreadPool> pool_;
   const KernelTable& kernels_;
