@@ -41,7 +41,7 @@ CHINESE: dict[str, str] = {
     "Prompt and completion together; the model's own limit if not given.": (
         "提示与回答的总长度；不给出则为模型自身的上限。"
     ),
-    "Activations in two int8 planes (exact) or, computing less, in one (fast).": (
+    "Activations in two int8 planes (exact) or, computing less, mostly in one (fast).": (
         "激活值用两个 int8 平面（exact），或用一个以减少计算（fast）。"
     ),
     "How keys and values are cached; int8 holds nearly twice the tokens.": (

@@ -39,9 +39,9 @@ class NativeExecutor:
     Weights are packed into panels once and are exactly those of the checkpoint, unless ``quantize``
     makes float ones smaller. Activations enter products with quantized weights as int8 in groups of
     32, in two planes (``exact``) or one (``fast``; the head and the last product of an MLP keep
-    two). Keys and values are cached in bfloat16, or in
-    int8 with a scale for each token and head. Where a few of the largest logits suffice, a Q8_0
-    head computes only those that may be among them.
+    two). Keys and values are cached in bfloat16, or in int8 with a scale for each token and head.
+    Where a few of the largest logits suffice, a Q8_0 head computes only those that may be among
+    them.
     """
 
     def __init__(
