@@ -42,7 +42,7 @@ CHINESE: dict[str, str] = {
         "提示与回答的总长度；不给出则为模型自身的上限。"
     ),
     "Activations in two int8 planes (exact) or, computing less, mostly in one (fast).": (
-        "激活值用两个 int8 平面（exact），或用一个以减少计算（fast）。"
+        "激活值用两个 int8 平面（exact），或多数只用一个以减少计算（fast）。"
     ),
     "How keys and values are cached; int8 holds nearly twice the tokens.": (
         "键和值的缓存方式；int8 可容纳近两倍的 token。"

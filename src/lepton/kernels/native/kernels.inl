@@ -60,18 +60,9 @@ LEPTON_INLINE F exponential(F x) {
 #include "scan.inl"
 
 constexpr lepton::KernelTable kTable = {
-    Simd::kName,
-    rms_norm,
-    quantize_row,
-    silu_gate,
-    gelu_tanh_gate,
-    attend,
-    merge_attention,
-    Simd::kQueryTile,
-    product,
-    split_product,
-    scan_high,
-    {scan_logits, weigh, sum_at_least, collect},
+    Simd::kName,    rms_norm,      quantize_row,    silu_gate,
+    gelu_tanh_gate, attend,        merge_attention, Simd::kQueryTile,
+    product,        split_product, scan_high,       {scan_logits, weigh, sum_at_least, collect},
     {fit, encode},
 };
 

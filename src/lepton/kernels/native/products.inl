@@ -285,8 +285,7 @@ LEPTON_INLINE void visit_blocks(const uint8_t* panel, size_t count, const Visit&
 template <class Layout>
 LEPTON_INLINE const uint8_t* low_block(const Product& product, size_t panel, size_t block) {
   if constexpr (Layout::kCodes != Codes::kSplit8) return nullptr;
-  return product.low +
-         (panel * (product.columns / kBlockColumns) + block) * lepton::kLowBlockBytes;
+  return product.low + (panel * (product.columns / kBlockColumns) + block) * lepton::kLowBlockBytes;
 }
 
 LEPTON_INLINE F initial_sum(const Product& product, size_t panel) {
