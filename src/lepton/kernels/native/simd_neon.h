@@ -14,6 +14,8 @@ struct Simd {
   static constexpr int kSignedBias = 0;
   static constexpr bool kWords = false;
   static constexpr size_t kPanelTile = 1;
+  static constexpr size_t kRowTile = 4;
+  static constexpr size_t kFloatRows = 6;
   static constexpr size_t kQueryTile = 5;
 
   struct F {
@@ -59,9 +61,11 @@ struct Simd {
     return map<F>([&](int i) { return vfmaq_f32(c.part[i], a.part[i], b.part[i]); });
   }
   // NEON's own maximum is a NaN where either operand is; see simd_scalar.h.
+  static float32x4_t larger(float32x4_t a, float32x4_t b) {
+    return vbslq_f32(vcgtq_f32(a, b), a, b);
+  }
   static F max(F a, F b) {
-    return map<F>(
-        [&](int i) { return vbslq_f32(vcgtq_f32(a.part[i], b.part[i]), a.part[i], b.part[i]); });
+    return map<F>([&](int i) { return larger(a.part[i], b.part[i]); });
   }
   static F min(F a, F b) {
     return map<F>(
@@ -69,6 +73,17 @@ struct Simd {
   }
   static F abs(F a) {
     return map<F>([&](int i) { return vabsq_f32(a.part[i]); });
+  }
+  static float sum_lanes(F v) {
+    const float32x4_t four =
+        vaddq_f32(vaddq_f32(v.part[0], v.part[2]), vaddq_f32(v.part[1], v.part[3]));
+    const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+  }
+  static float max_lanes(F v) {
+    const float32x4_t four = larger(larger(v.part[0], v.part[2]), larger(v.part[1], v.part[3]));
+    const float32x4_t two = larger(four, vextq_f32(four, four, 2));
+    return vgetq_lane_f32(larger(two, vextq_f32(two, two, 1)), 0);
   }
   static F keep_at_least(F a, F b) {
     return map<F>([&](int i) {
@@ -91,8 +106,12 @@ struct Simd {
   static I add(I a, I b) {
     return map<I>([&](int i) { return vaddq_s32(a.part[i], b.part[i]); });
   }
-  static I mul(I a, I b) {
-    return map<I>([&](int i) { return vmulq_s32(a.part[i], b.part[i]); });
+  template <int N>
+  static I shift_left(I v) {
+    return map<I>([&](int i) { return vshlq_n_s32(v.part[i], N); });
+  }
+  static F bits_to_float(I v) {
+    return map<F>([&](int i) { return vreinterpretq_f32_s32(v.part[i]); });
   }
   static F to_float(I v) {
     return map<F>([&](int i) { return vcvtq_f32_s32(v.part[i]); });
