@@ -12,6 +12,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 TESTS ?= tests
 FUZZ_SECONDS ?= 60
+BENCH ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -94,10 +95,9 @@ format: develop ## Format Python and C++
 	$(BIN)/ruff format .
 	$(if $(NATIVE),$(BIN)/clang-format -i $(NATIVE))
 
-bench: develop ## Measure speed beside peers: prints tables
+bench: develop ## Measure beside other engines, hours, and write docs/performance.md: BENCH=--quick
 	$(INSTALL) 'accelerate>=1.0'
-	$(BIN)/lepton models pull $(MODEL)
-	$(BIN)/python -m bench --model $(MODEL)
+	$(BIN)/python -m bench all $(BENCH)
 
 fuzz: develop ## Feed damaged model files to the readers: FUZZ_SECONDS
 	$(INSTALL) 'atheris>=2.3'
