@@ -47,7 +47,9 @@ def contenders() -> list[Contender]:
 def _leptons() -> Iterator[Contender]:
     threads = inspect_machine().threads
     yield _lepton("exact", "two int8 planes of activations, bf16 cache", _everything, threads)
-    yield _lepton("fast", "one int8 plane of activations, bf16 cache", _everything, threads)
+    yield _lepton(
+        "fast", "one int8 plane of activations in most products, bf16 cache", _everything, threads
+    )
     yield _lepton(
         "fast, int8 cache", "as lepton fast, int8 cache", _cache_bound, threads, kv_dtype="int8"
     )

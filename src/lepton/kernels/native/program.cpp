@@ -14,9 +14,9 @@ namespace lepton {
 
 namespace {
 
-// Inputs of an MLP's second product have few large values among many small ones, and errors in
-// those of the head are not averaged any more: together they cause half of the divergence that one
-// plane everywhere would, with a fifth of the products.
+// Inputs of an MLP's last product have few large values among many small ones, and errors in those
+// of the head are not averaged any more: together they cause half of the divergence that one plane
+// everywhere would, with a quarter of the products.
 constexpr int kSensitivePlanes = 2;
 // Blocks of 32 inner columns of an MLP that a thread computes at a time: the products of kRowBlock
 // rows stay in the second-level cache.
