@@ -275,10 +275,16 @@ class EncoderEngine:
             return self._executor.forward(batch, pooling)
 
 
-def _build_executor(model: EncoderModel, _config: EngineConfig) -> EncoderExecutor:
-    from lepton.models.executors.encoder_reference import ReferenceEncoder
+def _build_executor(model: EncoderModel, config: EngineConfig) -> EncoderExecutor:
+    if config.executor == "reference":
+        from lepton.models.executors.encoder_reference import ReferenceEncoder
 
-    return ReferenceEncoder(model)
+        return ReferenceEncoder(model)
+    from lepton.models.executors.encoder_native import NativeEncoder
+
+    return NativeEncoder(
+        model, threads=config.threads, dtype=config.dtype, quantize=config.quantize
+    )
 
 
 def _max_tokens(model: EncoderModel, config: EngineConfig) -> int:
