@@ -120,7 +120,7 @@ void attend_tile(const EncoderAttention& item, size_t head, size_t row, const ui
   const auto score = [&]<int Panels>(size_t t) {
     typename Step::Sum sums[R][Panels];
     sum_tile<Step, R, Panels>(queries, item.stride, keys + t / kLanes * key_panel, key_panel,
-                              key_steps, sums);
+                              key_steps, sums[0]);
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < Panels; ++p)
         Simd::store(scores + static_cast<size_t>(r) * padded + t + static_cast<size_t>(p) * kLanes,
@@ -140,7 +140,7 @@ void attend_tile(const EncoderAttention& item, size_t head, size_t row, const ui
     sum_tile<Step, R, Panels>(
         weights + begin * Step::kElement, weight_bytes,
         values + d / kLanes * value_panel + begin / Step::kInputs * kStepBytes, value_panel,
-        (end - begin) / Step::kInputs, sums);
+        (end - begin) / Step::kInputs, sums[0]);
     for (size_t r = 0; r < R; ++r) {
       uint8_t* output = item.output + (row + r) * item.output_stride + head * head_bytes;
       for (size_t p = 0; p < Panels; ++p) {

@@ -66,21 +66,32 @@ struct ByteStep {
 #endif
 };
 
-// Sums of `R` rows at `a` with `P` panels at `w`.
+// Sums of `R` rows at `a` with `P` panels at `w`, to result [R, P]. They stay in registers because
+// nothing else knows where `sums` lies.
 template <class Step, int R, int P>
 LEPTON_INLINE void sum_tile(const uint8_t* a, size_t a_stride, const uint8_t* w, size_t w_stride,
-                            size_t steps, typename Step::Sum (&sums)[R][P]) {
+                            size_t steps, typename Step::Sum* result) {
+  typename Step::Sum sums[R][P];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) sums[r][p] = Step::start();
   for (size_t k = 0; k < steps; ++k) {
     typename Step::Weights weights[P];
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p)
       weights[p] = Step::load(w + static_cast<size_t>(p) * w_stride + k * kStepBytes);
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const uint8_t* four = a + static_cast<size_t>(r) * a_stride + k * 4;
+#pragma GCC unroll 4
       for (int p = 0; p < P; ++p) sums[r][p] = Step::add(sums[r][p], weights[p], four);
     }
   }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) result[r * P + p] = sums[r][p];
 }
 
 constexpr size_t kTileRows = Simd::kFloatRows, kTilePanels = Simd::kPanelTile;
@@ -121,7 +132,7 @@ void product_tile(const DenseProduct& product, size_t row, size_t panel) {
   typename Step::Sum sums[R][P];
   sum_tile<Step, R, P>(product.input + row * product.input_stride, product.input_stride,
                        product.panels + panel * product.panel_bytes, product.panel_bytes,
-                       product.steps, sums);
+                       product.steps, sums[0]);
   const auto finish_with = [&]<Activation A>() {
     finish_tile<Step, A>(product, row, R, panel, P, sums[0]);
   };
