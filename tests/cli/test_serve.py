@@ -48,7 +48,8 @@ def test_options_reach_engine_and_server(
         seen.update(model=model, engine=config)
         return SimpleNamespace()
 
-    def serve_http(engine: object, settings: ServerSettings, **_: object) -> None:
+    def serve_http(load: Callable[[], object], settings: ServerSettings, **_: object) -> None:
+        load()
         seen["settings"] = settings
 
     monkeypatch.setattr(serve, "load_model", lambda name: name)

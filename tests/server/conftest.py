@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,22 +63,33 @@ def say(text: str, reason: str = "stop") -> Script:
 
 
 class ScriptedStream:
-    def __init__(self, request_id: str, steps: list[Step]) -> None:
+    """Gives one delta at a time; an event among the steps has to be set before the next."""
+
+    def __init__(self, request_id: str, steps: list[Step], filled: asyncio.Event) -> None:
         self.request_id = request_id
-        self._steps = iter(steps)
+        self._steps = deque(steps)
+        self._filled = filled
+        self._waiting: asyncio.Task[None] | None = None
         self.finished = False
         self.closed = False
+        filled.set()
 
-    async def __anext__(self) -> OutputDelta:
-        for step in self._steps:
-            if isinstance(step, Exception):
-                raise step
-            if isinstance(step, asyncio.Event):
-                await step.wait()
-                continue
-            self.finished = step.usage is not None
-            return step
-        raise StopAsyncIteration
+    def take(self) -> list[OutputDelta]:
+        if not self._steps or (self._waiting and not self._waiting.done()):
+            return []
+        step = self._steps.popleft()
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, asyncio.Event):
+            self._waiting = asyncio.ensure_future(self._wait(step))
+            return []
+        self._filled.set()
+        self.finished = step.usage is not None
+        return [step]
+
+    async def _wait(self, gate: asyncio.Event) -> None:
+        await gate.wait()
+        asyncio.get_running_loop().call_soon(self._filled.set)
 
     async def aclose(self) -> None:
         self.closed = True
@@ -110,11 +122,14 @@ class ScriptedEngine:
         *,
         request_id: str,
         echo_logprobs: bool = False,
+        filled: asyncio.Event,
     ) -> ScriptedStream:
         if self.refusal and len(self.streams) >= self.refuse_after:
             raise self.refusal
         self.params.append(params)
-        self.streams.append(ScriptedStream(request_id, self.script(prompt_token_ids, params)))
+        self.streams.append(
+            ScriptedStream(request_id, self.script(prompt_token_ids, params), filled)
+        )
         return self.streams[-1]
 
     def abort(self, request_id: str) -> None:

@@ -463,7 +463,7 @@ async def test_metrics_count_requests_by_route_and_tokens(connect: Any) -> None:
         'lepton_request_success_total{finished_reason="stop",model_name="scripted"} 1.0',
         'lepton_num_requests_running{model_name="scripted"} 1.0',
         'lepton_num_requests_waiting{model_name="scripted"} 2.0',
-        'lepton_kv_cache_usage_ratio{model_name="scripted"} 0.75',
+        'lepton_kv_cache_usage_perc{model_name="scripted"} 0.75',
         'lepton_prompt_tokens_total{model_name="scripted"} 7.0',
         'lepton_generation_tokens_total{model_name="scripted"} 8.0',
         'lepton_time_to_first_token_seconds_count{model_name="scripted"} 1.0',

@@ -143,12 +143,15 @@ def serve(
         kv_dtype=kv_dtype,
         quantize=quantize,
     )
-    with bind(settings) as listener:
+
+    def load() -> AsyncEngine:
         if pull or (pull is None and model == config.DEFAULT_MODEL):
             pull_if_missing(model)
         with notices.status(say("Loading {model}", model=model)):
-            engine = AsyncEngine(load_model(model), engine_config)
-        serve_http(engine, settings, listener=listener, on_ready=_announce)
+            return AsyncEngine(load_model(model), engine_config)
+
+    with bind(settings) as listener:
+        serve_http(load, settings, listener=listener, on_ready=_announce)
 
 
 def _announce(url: str) -> None:

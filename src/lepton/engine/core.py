@@ -140,6 +140,10 @@ class EngineCore:
         self.num_queued = len({sequence.request for sequence in self.scheduler.waiting})
         if not chunks:
             return []
+        now = time.monotonic()
+        for chunk in chunks:
+            if chunk.sequence.request.scheduled is None:
+                chunk.sequence.request.scheduled = now
         try:
             logits = self._runner.run(chunks, [self._num_best(chunk) for chunk in chunks])
             choices = self._choose(chunks, logits)
@@ -259,6 +263,8 @@ class EngineCore:
         if row_logprobs is not None:
             logprobs = (token_logprob(token_id, row_logprobs, self.model.tokenizer),)
         sequence.token_ids.append(token_id)
+        if sequence.request.first_token is None:
+            sequence.request.first_token = time.monotonic()
         self._generated_tokens += 1
         text, finish_reason = self._settle(sequence, token_id)
         return self._delta(sequence, text, (token_id,), logprobs, finish_reason)
@@ -309,6 +315,7 @@ class EngineCore:
             usage=request.usage if finished else None,
             prompt_logprobs=prompt_logprobs,
             error=error,
+            timing=request.timing if finished else None,
         )
 
     def _end(

@@ -21,6 +21,34 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """When a request reached its stages, in seconds of ``time.monotonic``; None: it never did."""
+
+    arrived: float
+    finished: float
+    scheduled: float | None = None
+    """The first step that computed some of its prompt began."""
+    first_token: float | None = None
+
+    @property
+    def queue_seconds(self) -> float:
+        """Time spent waiting for the first step."""
+        return (self.finished if self.scheduled is None else self.scheduled) - self.arrived
+
+    @property
+    def prefill_seconds(self) -> float | None:
+        """From the first step to the first token."""
+        if self.scheduled is None or self.first_token is None:
+            return None
+        return self.first_token - self.scheduled
+
+    @property
+    def decode_seconds(self) -> float | None:
+        """From the first token to the last."""
+        return None if self.first_token is None else self.finished - self.first_token
+
+
+@dataclass(frozen=True)
 class TokenChance:
     """A token and its log probability under the model's own logits."""
 
@@ -85,6 +113,8 @@ class OutputDelta:
     """With ``echo_logprobs``: set once, on the first delta of the request."""
     error: str | None = None
     """What went wrong, when finish_reason is ``error``."""
+    timing: Timing | None = None
+    """Set on the last delta of the whole request."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lepton.engine.outputs import FinishReason, TokenLogprob, Usage
+from lepton.engine.outputs import FinishReason, Timing, TokenLogprob, Usage
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.text import TextStream
 from lepton.models.executors.base import BLOCK_SIZE
@@ -28,6 +29,16 @@ class Request:
     """Every id that ends a sequence: end-of-sequence ids (unless ignored) and the request's own."""
     echo_logprobs: bool = False
     sequences: list[Sequence] = field(default_factory=list)
+    arrived: float = field(default_factory=time.monotonic)
+    scheduled: float | None = None
+    """When the first step that computes some of it began."""
+    first_token: float | None = None
+    """When its first token was sampled."""
+
+    @property
+    def timing(self) -> Timing:
+        """When it reached its stages, were it to end now."""
+        return Timing(self.arrived, time.monotonic(), self.scheduled, self.first_token)
 
     @property
     def finished(self) -> bool:

@@ -52,6 +52,7 @@ class Generation:
         self._usages: list[Usage] = []
         self._generated = 0
         self._last_seen: dict[int, float] = {}
+        self._filled = asyncio.Event()
         self._streams: list[RequestStream] = []
         identity = uuid.uuid4().hex
         try:
@@ -61,6 +62,7 @@ class Generation:
                     params,
                     request_id=f"{identity}-{number}",
                     echo_logprobs=echo_logprobs,
+                    filled=self._filled,
                 )
                 self._streams.append(stream)
         except BaseException:
@@ -68,6 +70,7 @@ class Generation:
                 context.engine.abort(stream.request_id)
             raise
         record.prompt_tokens = self._prompt_tokens
+        context.metrics.request_started(params)
 
     @property
     def usage(self) -> Usage:
@@ -97,39 +100,38 @@ class Generation:
 
         Raises EngineError when a completion failed, UnavailableError when it was cancelled.
         """
-        waiting = {self._next_delta(number): number for number in range(len(self._streams))}
         try:
-            while waiting:
-                done, _ = await asyncio.wait(
-                    waiting,
-                    timeout=self._context.settings.heartbeat_seconds,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                batch: Batch = []
-                for task in sorted(done, key=waiting.__getitem__):
-                    number = waiting.pop(task)
-                    delta = task.result()
-                    if delta is None:
-                        continue
-                    waiting[self._next_delta(number)] = number
-                    self._take_note(number, delta)
-                    batch.append((number * self._n + delta.index, delta))
-                if batch or not done:
+            while not all(stream.finished for stream in self._streams):
+                silent = not await self._wait()
+                batch = self._take()
+                if batch or silent:
                     yield batch
             self._context.metrics.request_done(
                 self._prompt_tokens, self._generated, self._record.seconds()
             )
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
             for stream in self._streams:
                 await stream.aclose()
             self._record.completion_tokens = self._generated
             self._record.cached_tokens = self.usage.cached_tokens
 
-    def _next_delta(self, number: int) -> asyncio.Task[OutputDelta | None]:
-        return asyncio.ensure_future(_next_or_none(self._streams[number]))
+    def _take(self) -> Batch:
+        """What has come since the last call."""
+        self._filled.clear()
+        batch: Batch = []
+        for number, stream in enumerate(self._streams):
+            for delta in stream.take():
+                self._take_note(number, delta)
+                batch.append((number * self._n + delta.index, delta))
+        return batch
+
+    async def _wait(self) -> bool:
+        """Wait until something may have come; False when the streams were silent for long."""
+        try:
+            async with asyncio.timeout(self._context.settings.heartbeat_seconds):
+                return await self._filled.wait()
+        except TimeoutError:
+            return False
 
     def _take_note(self, number: int, delta: OutputDelta) -> None:
         if delta.finish_reason == "error":
@@ -140,6 +142,8 @@ class Generation:
             self.prompt_logprobs[number] = delta.prompt_logprobs
         if delta.usage:
             self._usages.append(delta.usage)
+        if delta.timing and delta.usage:
+            self._context.metrics.stages(delta.timing, delta.usage.completion_tokens)
         if delta.token_ids:
             self._time_tokens(number * self._n + delta.index, len(delta.token_ids))
         if delta.finish_reason:
@@ -156,10 +160,3 @@ class Generation:
             self._context.metrics.next_tokens(count, now - self._last_seen[index])
         self._last_seen[index] = now
         self._generated += count
-
-
-async def _next_or_none(stream: RequestStream) -> OutputDelta | None:
-    try:
-        return await anext(stream)
-    except StopAsyncIteration:
-        return None
