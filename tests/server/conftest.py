@@ -83,7 +83,7 @@ class ScriptedStream:
         if isinstance(step, asyncio.Event):
             self._waiting = asyncio.ensure_future(self._wait(step))
             return []
-        self._filled.set()
+        asyncio.get_running_loop().call_soon(self._filled.set)
         self.finished = step.usage is not None
         return [step]
 
@@ -174,6 +174,30 @@ async def connect(engine: ScriptedEngine) -> AsyncIterator[Callable[..., httpx.A
     yield make
     for client in clients:
         await client.aclose()
+
+
+@pytest.fixture
+def scripted_port(engine: ScriptedEngine) -> Iterator[Callable[..., int]]:
+    """Serves the scripted engine over a real socket; gives the port."""
+    running: list[tuple[DrainingServer, threading.Thread]] = []
+
+    def start(**settings: Any) -> int:
+        chosen = ServerSettings(port=0, drain_seconds=1, **settings)
+        listener = bind(chosen)
+        ready = threading.Event()
+        app = create_app(engine, chosen)  # type: ignore[arg-type]
+        server = DrainingServer(app, listener, lambda _: ready.set())
+        thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
+        thread.start()
+        running.append((server, thread))
+        assert ready.wait(60)
+        return int(listener.getsockname()[1])
+
+    yield start
+    for server, thread in running:
+        server.drain()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 @dataclass

@@ -159,6 +159,16 @@ async def test_an_error_in_mid_stream_is_an_event(
     assert all(stream.closed for stream in engine.streams)
 
 
+async def test_what_fails_before_the_first_token_is_a_status_in_streams_too(
+    connect: Any, engine: Any
+) -> None:
+    engine.script = lambda prompt, params: [
+        OutputDelta("", 0, "", (), finish_reason="error", error="secret")
+    ]
+    response = await connect().post("/v1/chat/completions", json=CHAT | {"stream": True})
+    assert error_of(response, 500)["code"] == "internal_error"
+
+
 async def test_silence_is_bridged_by_comments(connect: Any, engine: Any, script: Any) -> None:
     gate = asyncio.Event()
     engine.script = lambda prompt, params: [gate, *script("abc")(prompt, params)]

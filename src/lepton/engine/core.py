@@ -315,7 +315,7 @@ class EngineCore:
             usage=request.usage if finished else None,
             prompt_logprobs=prompt_logprobs,
             error=error,
-            timing=request.timing if finished else None,
+            timings=request.timings(time.monotonic()) if finished else None,
         )
 
     def _end(

@@ -21,31 +21,18 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """When a request reached its stages, in seconds of ``time.monotonic``; None: it never did."""
+class RequestTimings:
+    """When what happened to a request, by ``time.monotonic()``, and what it took.
+
+    None: it did not come to that. Sampled tokens of all its completions count together.
+    """
 
     arrived: float
+    scheduled: float | None
+    """Admitted for the first time: the end of the queue, the beginning of prefill."""
+    first_token: float | None
+    """The end of prefill, the beginning of decode."""
     finished: float
-    scheduled: float | None = None
-    """The first step that computed some of its prompt began."""
-    first_token: float | None = None
-
-    @property
-    def queue_seconds(self) -> float:
-        """Time spent waiting for the first step."""
-        return (self.finished if self.scheduled is None else self.scheduled) - self.arrived
-
-    @property
-    def prefill_seconds(self) -> float | None:
-        """From the first step to the first token."""
-        if self.scheduled is None or self.first_token is None:
-            return None
-        return self.first_token - self.scheduled
-
-    @property
-    def decode_seconds(self) -> float | None:
-        """From the first token to the last."""
-        return None if self.first_token is None else self.finished - self.first_token
 
 
 @dataclass(frozen=True)
@@ -113,8 +100,8 @@ class OutputDelta:
     """With ``echo_logprobs``: set once, on the first delta of the request."""
     error: str | None = None
     """What went wrong, when finish_reason is ``error``."""
-    timing: Timing | None = None
-    """Set on the last delta of the whole request."""
+    timings: RequestTimings | None = None
+    """Set beside ``usage``."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lepton.engine.outputs import FinishReason, Timing, TokenLogprob, Usage
+from lepton.engine.outputs import FinishReason, RequestTimings, TokenLogprob, Usage
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.text import TextStream
 from lepton.models.executors.base import BLOCK_SIZE
@@ -31,14 +31,12 @@ class Request:
     sequences: list[Sequence] = field(default_factory=list)
     arrived: float = field(default_factory=time.monotonic)
     scheduled: float | None = None
-    """When the first step that computes some of it began."""
+    """When it was first admitted."""
     first_token: float | None = None
-    """When its first token was sampled."""
 
-    @property
-    def timing(self) -> Timing:
-        """When it reached its stages, were it to end now."""
-        return Timing(self.arrived, time.monotonic(), self.scheduled, self.first_token)
+    def timings(self, now: float) -> RequestTimings:
+        """What it took, when it ends at ``now``."""
+        return RequestTimings(self.arrived, self.scheduled, self.first_token, now)
 
     @property
     def finished(self) -> bool:

@@ -142,8 +142,8 @@ class Generation:
             self.prompt_logprobs[number] = delta.prompt_logprobs
         if delta.usage:
             self._usages.append(delta.usage)
-        if delta.timing and delta.usage:
-            self._context.metrics.stages(delta.timing, delta.usage.completion_tokens)
+        if delta.timings and delta.usage:
+            self._context.metrics.stages(delta.timings, delta.usage.completion_tokens)
         if delta.token_ids:
             self._time_tokens(number * self._n + delta.index, len(delta.token_ids))
         if delta.finish_reason:

@@ -15,10 +15,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from lepton.engine import Timing
-
 if TYPE_CHECKING:
-    from lepton.engine import AsyncEngine, EngineStats, SamplingParams
+    from lepton.engine import AsyncEngine, EngineStats, RequestTimings, SamplingParams
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -144,17 +142,18 @@ class Metrics:
         self._observe("request_generation_tokens", completion_tokens)
         self._observe("e2e_request_latency_seconds", seconds)
 
-    def stages(self, timing: Timing, completion_tokens: int) -> None:
+    def stages(self, timings: RequestTimings, completion_tokens: int) -> None:
         """Observe how long one prompt and its completions spent in each stage."""
-        self._observe("request_queue_time_seconds", timing.queue_seconds)
-        if timing.scheduled is not None:
-            self._observe("request_inference_time_seconds", timing.finished - timing.scheduled)
-        if timing.prefill_seconds is not None:
-            self._observe("request_prefill_time_seconds", timing.prefill_seconds)
-        if timing.decode_seconds is not None:
-            self._observe("request_decode_time_seconds", timing.decode_seconds)
+        arrived, scheduled = timings.arrived, timings.scheduled
+        first, finished = timings.first_token, timings.finished
+        self._observe("request_queue_time_seconds", (scheduled or finished) - arrived)
+        if scheduled is not None:
+            self._observe("request_inference_time_seconds", finished - scheduled)
+        if scheduled is not None and first is not None:
+            self._observe("request_prefill_time_seconds", first - scheduled)
+            self._observe("request_decode_time_seconds", finished - first)
             if completion_tokens > 1:
-                mean = timing.decode_seconds / (completion_tokens - 1)
+                mean = (finished - first) / (completion_tokens - 1)
                 self._observe("request_time_per_output_token_seconds", mean)
 
     def exposition(self) -> bytes:

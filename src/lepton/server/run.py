@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from lepton.errors import ConfigurationError
 from lepton.security import load_keys
 from lepton.server.app import create_app
+from lepton.server.connections import SEND_BUFFER_BYTES, bounded_protocol
 from lepton.server.context import ServerContext
 from lepton.server.settings import ServerSettings
 from lepton.telemetry import log_event
@@ -44,6 +45,7 @@ def bind(settings: ServerSettings) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.bind(address)
     except OSError as error:
         listener.close()
@@ -97,6 +99,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=bounded_protocol(settings),
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -30,6 +30,8 @@ class ServerSettings:
     max_body_bytes: int = 1024 * 1024
     body_seconds: float = 30.0
     """Time in which a request's body must have arrived."""
+    write_seconds: float = 30.0
+    """Time after which a client that has stopped reading its answer is cut off."""
     max_messages: int = 1000
     max_prompts: int = 64
     """Prompts in one completion request."""
@@ -59,7 +61,7 @@ class ServerSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}")
-        for name in ("body_seconds", "liveness_seconds", "heartbeat_seconds"):
+        for name in ("body_seconds", "write_seconds", "liveness_seconds", "heartbeat_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} must be above 0, not {getattr(self, name)}")
         if not self.drain_seconds >= 0:
