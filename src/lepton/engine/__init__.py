@@ -15,6 +15,7 @@ from lepton.engine.outputs import (
     Usage,
 )
 from lepton.engine.prompts import encode_chat, encode_prompt
+from lepton.engine.request_options import RequestOptions
 from lepton.engine.sampling_params import SamplingParams
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "EngineStats",
     "FinishReason",
     "OutputDelta",
+    "RequestOptions",
     "RequestOutput",
     "RequestStream",
     "RequestTimings",

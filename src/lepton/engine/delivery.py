@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from lepton.engine.merging import DeltaMerger
@@ -116,10 +116,10 @@ class Delivery:
                     to_wake.append(loop)
         return [lost for loop in to_wake for lost in self._wake(loop)]
 
-    def fail_all(self, error: str) -> None:
-        """End every open mailbox with an error, when the step loop no longer can."""
+    def fail_all(self, error: str, keep: Collection[str] = ()) -> None:
+        """End every open mailbox but those to ``keep``, when the step loop no longer can."""
         with self._lock:
-            unfinished = list(self._mailboxes)
+            unfinished = [each for each in self._mailboxes if each not in keep]
         self.post(
             OutputDelta(
                 request_id, 0, "", (), finish_reason="error", usage=Usage(0, 0), error=error
