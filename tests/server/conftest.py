@@ -15,7 +15,15 @@ import httpx
 import openai
 import pytest
 
-from lepton.engine import AsyncEngine, EngineConfig, EngineStats, OutputDelta, SamplingParams, Usage
+from lepton.engine import (
+    AsyncEngine,
+    EngineConfig,
+    EngineStats,
+    OutputDelta,
+    RequestOptions,
+    SamplingParams,
+    Usage,
+)
 from lepton.models.loader import load_model
 from lepton.server import ServerSettings, bind, create_app
 from lepton.server.run import DrainingServer
@@ -107,6 +115,7 @@ class ScriptedEngine:
     context_length: int = 512
     streams: list[ScriptedStream] = field(default_factory=list)
     params: list[SamplingParams] = field(default_factory=list)
+    options: list[RequestOptions] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -123,10 +132,12 @@ class ScriptedEngine:
         request_id: str,
         echo_logprobs: bool = False,
         filled: asyncio.Event,
+        options: RequestOptions,
     ) -> ScriptedStream:
         if self.refusal and len(self.streams) >= self.refuse_after:
             raise self.refusal
         self.params.append(params)
+        self.options.append(options)
         self.streams.append(
             ScriptedStream(request_id, self.script(prompt_token_ids, params), filled)
         )

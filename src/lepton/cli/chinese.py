@@ -91,6 +91,14 @@ CHINESE: dict[str, str] = {
     ),
     "Completions computed together.": "同时计算的回答数。",
     "Requests that may wait; more get HTTP 429.": "可排队的请求数；超出的得到 HTTP 429。",
+    "Longest wait in the queue; requests that would wait longer get HTTP 429.": (
+        "排队的最长时间；需等待更久的请求得到 HTTP 429。"
+    ),
+    "Time after which a request ends with what it has.": "请求的时限，到时以已生成的内容结束。",
+    "Find beginnings of prompts read before.": "复用以前读过的提示开头。",
+    "Guess tokens from earlier text and verify them, where that is faster (lookup).": (
+        "在更快时，从已有文本猜测 token 并加以验证（lookup）。"
+    ),
     "Most tokens of one completion.": "单个回答最多的 token 数。",
     "Time to finish requests after SIGTERM.": "收到 SIGTERM 后完成请求的时间。",
     "Least level that is logged.": "记录日志的最低级别。",

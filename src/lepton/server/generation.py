@@ -9,10 +9,18 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from lepton.engine import OutputDelta, RequestStream, SamplingParams, TokenLogprob, Usage
+from lepton.engine import (
+    OutputDelta,
+    RequestOptions,
+    RequestStream,
+    SamplingParams,
+    TokenLogprob,
+    Usage,
+)
 from lepton.engine.outputs import PromptLogprobs
-from lepton.errors import EngineError, UnavailableError
+from lepton.errors import CapacityError, EngineError, LeptonError, UnavailableError
 from lepton.server.context import ServerContext
+from lepton.server.errors import ApiError
 from lepton.server.record import RequestRecord
 
 Batch = list[tuple[int, OutputDelta]]
@@ -40,12 +48,14 @@ class Generation:
         record: RequestRecord,
         prompts: Sequence[Sequence[int]],
         params: SamplingParams,
+        options: RequestOptions,
         *,
         echo_logprobs: bool = False,
     ) -> None:
         self._context = context
         self._record = record
         self._n = params.n
+        self._timeout = options.timeout
         self.choices = len(prompts) * params.n
         self.prompt_logprobs: dict[int, PromptLogprobs] = {}
         self._prompt_tokens = sum(map(len, prompts))
@@ -62,6 +72,7 @@ class Generation:
                     params,
                     request_id=f"{identity}-{number}",
                     echo_logprobs=echo_logprobs,
+                    options=options,
                     filled=self._filled,
                 )
                 self._streams.append(stream)
@@ -98,7 +109,8 @@ class Generation:
     async def batches(self) -> AsyncGenerator[Batch]:
         """Deltas as they come. Closing the iterator aborts what is not finished.
 
-        Raises EngineError when a completion failed, UnavailableError when it was cancelled.
+        Raises EngineError when a completion failed, UnavailableError when it was cancelled,
+        CapacityError or ApiError 504 when its time was up before it had begun.
         """
         try:
             while not all(stream.finished for stream in self._streams):
@@ -136,6 +148,8 @@ class Generation:
     def _take_note(self, number: int, delta: OutputDelta) -> None:
         if delta.finish_reason == "error":
             raise EngineError(delta.error or "the completion failed")
+        if delta.finish_reason == "timeout" and self._record.first_token_seconds is None:
+            raise self._too_late()
         if delta.finish_reason == "cancelled":
             raise UnavailableError("The request was ended because the server is shutting down.")
         if delta.prompt_logprobs is not None:
@@ -149,6 +163,16 @@ class Generation:
         if delta.finish_reason:
             self._record.finish_reasons.append(delta.finish_reason)
             self._context.metrics.finished(delta.finish_reason)
+
+    def _too_late(self) -> LeptonError:
+        """The error of a request that got no token in its time."""
+        if self._timeout is not None and self._record.seconds() >= self._timeout:
+            message = f"The request had no answer within its timeout of {self._timeout:g} seconds."
+            return ApiError(504, message, kind="server_error", code="timeout")
+        return CapacityError(
+            "The server is busy and the request has waited too long; try again later.",
+            retry_after=self._context.engine.stats().estimated_wait_seconds,
+        )
 
     def _time_tokens(self, index: int, count: int) -> None:
         now = time.perf_counter()

@@ -198,7 +198,23 @@ def _gauges(stats: EngineStats) -> list[tuple[str, str, float]]:
         ("lepton_num_requests_waiting", "Completions waiting for their turn", stats.waiting),
         ("lepton_kv_cache_usage_perc", "Share of the KV cache in use; 1 is all of it", usage),
         ("lepton_kv_cache_bytes", "Memory reserved for the KV cache", stats.cache_bytes),
+        (
+            "lepton_kv_cache_cached_blocks",
+            "Free blocks that may be found again",
+            stats.cached_blocks,
+        ),
         ("lepton_last_step_seconds", "Duration of the last step", stats.last_step_seconds),
+        ("lepton_prefill_budget_tokens", "Prompt tokens for the next step", stats.prefill_budget),
+        (
+            "lepton_oldest_wait_seconds",
+            "Age of the oldest waiting request",
+            stats.oldest_wait_seconds,
+        ),
+        (
+            "lepton_estimated_wait_seconds",
+            "How long a new request would probably wait",
+            stats.estimated_wait_seconds,
+        ),
     ]
 
 
@@ -206,7 +222,19 @@ def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
     return [
         ("lepton_prompt_tokens", "Prompt tokens read", stats.prompt_tokens_total),
         ("lepton_generation_tokens", "Tokens generated", stats.generation_tokens_total),
+        ("lepton_prefix_cache_queries", "Prompt tokens looked up", stats.cache_queries_total),
         ("lepton_prefix_cache_hits", "Prompt tokens found in cache", stats.cached_tokens_total),
+        ("lepton_prefix_cache_evictions", "Cached blocks overwritten", stats.cache_evictions_total),
+        ("lepton_spec_decode_num_drafts", "Drafts verified", stats.drafts_total),
+        ("lepton_spec_decode_num_draft_tokens", "Tokens drafted", stats.draft_tokens_total),
+        (
+            "lepton_spec_decode_num_accepted_tokens",
+            "Drafted and right",
+            stats.accepted_tokens_total,
+        ),
         ("lepton_num_preemptions", "Completions put back into waiting", stats.preemptions_total),
+        ("lepton_request_timeouts", "Requests whose time was up", stats.timeouts_total),
         ("lepton_engine_steps", "Steps of the engine", stats.steps),
+        ("lepton_engine_failed_steps", "Steps that failed", stats.failed_steps_total),
+        ("lepton_engine_restarts", "Times the step loop was begun anew", stats.restarts_total),
     ]
