@@ -9,7 +9,26 @@ CHINESE: dict[str, str] = {
         "通过 HTTP 提供模型服务，兼容 OpenAI 接口，并附试用网页。"
     ),
     "Chat with a model in the terminal.": "在终端里与模型对话。",
-    "Answer one prompt and print the answer as it is written.": "回答一个提示，边生成边输出。",
+    "Answer one prompt and print the answer as it is written, or a file of prompts.": (
+        "回答一个提示并边生成边输出，或批量回答一个文件里的提示。"
+    ),
+    "Prompts as JSON lines: objects with prompt or messages, and id if wanted.": (
+        "每行一个 JSON 对象的提示文件：含 prompt 或 messages，可带 id。"
+    ),
+    "Answers as JSON lines, for --input; an interrupted run is resumed.": (
+        "与 --input 一起使用的回答文件，每行一个 JSON；中断后可继续。"
+    ),
+    "Completions computed together, for --input; 64 if not given.": (
+        "与 --input 一起使用：同时计算的回答数；不给出则为 64。"
+    ),
+    "give both --input and --out, or neither": "--input 与 --out 须同时给出，或都不给出",
+    "--input takes the place of --prompt and --json": "--input 代替 --prompt 与 --json",
+    "{rows} rows, {resumed} of them from an earlier run, {failed} with an error; "
+    "{tokens} tokens generated, {cached} of {prompt} prompt tokens found in the cache": (
+        "共 {rows} 行，其中 {resumed} 行来自先前的运行，{failed} 行出错；"
+        "生成 {tokens} 个 token，提示的 {prompt} 个 token 中 {cached} 个取自缓存"
+    ),
+    "Answering": "正在回答",
     "Show what this machine offers, which models are here and which would fit.": (
         "显示本机的能力、已有的模型以及能运行的模型。"
     ),
