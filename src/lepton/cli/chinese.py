@@ -32,6 +32,9 @@ CHINESE: dict[str, str] = {
     "Show what this machine offers, which models are here and which would fit.": (
         "显示本机的能力、已有的模型以及能运行的模型。"
     ),
+    "Watch a running server: streams, tokens per second, queue, cache, latency.": (
+        "查看运行中的服务器：并发、每秒 token 数、队列、缓存与延迟。"
+    ),
     "List, download, describe and verify models.": "列出、下载、查看和校验模型。",
     "List the models of the catalogue and which of them are on this machine.": (
         "列出目录中的模型，以及哪些已在本机。"
@@ -122,6 +125,10 @@ CHINESE: dict[str, str] = {
     "Time to finish requests after SIGTERM.": "收到 SIGTERM 后完成请求的时间。",
     "Least level that is logged.": "记录日志的最低级别。",
     "How log entries are written.": "日志的格式。",
+    "Address of the server.": "服务器的地址。",
+    "Time between two readings.": "两次读取的间隔。",
+    "Read twice, print once, and end.": "读取两次，输出一次后结束。",
+    "Print JSON instead of a view, once.": "输出一次 JSON，不显示画面。",
     # Messages
     "Error:": "错误：",
     "unexpected {kind}: {error}; LEPTON_DEBUG=1 shows where": (
@@ -177,6 +184,23 @@ CHINESE: dict[str, str] = {
     "{tokens} tokens, {rate:.1f} tokens/s": "{tokens} 个 token，每秒 {rate:.1f} 个",
     "Name a file: /save FILE": "请给出文件名：/save 文件",
     "Saved to {file}.": "已保存到 {file}。",
+    # Top
+    "reading {url}": "正在读取 {url}",
+    "no metrics from {url}: {reason}": "无法从 {url} 取得指标：{reason}",
+    "Streams": "进行中",
+    "Waiting": "排队",
+    "Oldest wait": "最长等待",
+    "Requests/s": "请求/秒",
+    "Refused/s": "拒绝/秒",
+    "First token p50 / p99": "首个 token p50 / p99",
+    "Between tokens p50 / p99": "token 间隔 p50 / p99",
+    "Prompt tokens/s": "提示 token/秒",
+    "Prefix cache hits": "前缀缓存命中",
+    "Drafts accepted": "猜测命中",
+    "Preemptions": "抢占次数",
+    "Step": "单步用时",
+    "Processors": "处理器",
+    "Tokens/s": "token/秒",
     # Tables
     "Name": "名称",
     "Model": "模型",
