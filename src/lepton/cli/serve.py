@@ -94,6 +94,27 @@ def serve(
     max_queue: Annotated[
         int, typer.Option(min=1, metavar="N", help="Requests that may wait; more get HTTP 429.")
     ] = 256,
+    max_queue_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="Longest wait in the queue; requests that would wait longer get HTTP 429.",
+        ),
+    ] = None,
+    request_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="SECONDS", help="Time after which a request ends with what it has."
+        ),
+    ] = None,
+    prefix_cache: Annotated[
+        bool,
+        typer.Option(
+            "--prefix-cache/--no-prefix-cache", help="Find beginnings of prompts read before."
+        ),
+    ] = True,
+    speculation: options.Speculation = EngineConfig.speculation,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Most tokens of one completion.")
     ] = None,
@@ -130,6 +151,8 @@ def serve(
         cors_origins=tuple(cors_origin or ()),
         allowed_hosts=tuple(allowed_host or ()),
         max_tokens=max_tokens,
+        max_queue_seconds=max_queue_seconds,
+        request_seconds=request_timeout,
         drain_seconds=grace,
     )
     engine_config = EngineConfig(
@@ -138,17 +161,23 @@ def serve(
         max_sequences=max_sequences,
         max_step_tokens=max(EngineConfig.max_step_tokens, max_sequences),
         max_queue=max_queue,
+        max_queue_seconds=max_queue_seconds,
+        prefix_cache=prefix_cache,
+        speculation=speculation,
         threads=threads,
         precision=precision,
         kv_dtype=kv_dtype,
         quantize=quantize,
     )
-    with bind(settings) as listener:
+
+    def load() -> AsyncEngine:
         if pull or (pull is None and model == config.DEFAULT_MODEL):
             pull_if_missing(model)
         with notices.status(say("Loading {model}", model=model)):
-            engine = AsyncEngine(load_model(model), engine_config)
-        serve_http(engine, settings, listener=listener, on_ready=_announce)
+            return AsyncEngine(load_model(model), engine_config)
+
+    with bind(settings) as listener:
+        serve_http(load, settings, listener=listener, on_ready=_announce)
 
 
 def _announce(url: str) -> None:
