@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +16,12 @@ from lepton.cli import options
 from lepton.cli.console import notices, output
 from lepton.cli.language import say
 from lepton.cli.models import pull_if_missing
-from lepton.engine import AsyncEngine, EngineConfig
+from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
 from lepton.errors import ConfigurationError
+from lepton.models import catalogue
+from lepton.models.encoder_loader import is_encoder, load_encoder
 from lepton.models.loader import load_model
+from lepton.models.weights import open_checkpoint
 from lepton.telemetry import configure_logging
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -78,6 +82,10 @@ def serve(
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name accepted without keys; may be repeated."),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Encoder to serve beside the model; may be repeated."),
     ] = None,
     context_length: options.ContextLength = None,
     cache_memory: Annotated[
@@ -170,14 +178,44 @@ def serve(
         quantize=quantize,
     )
 
+    encoder_config = EngineConfig(threads=threads, quantize=quantize)
+    fetch = pull or (pull is None and model == config.DEFAULT_MODEL)
+
     def load() -> AsyncEngine:
-        if pull or (pull is None and model == config.DEFAULT_MODEL):
+        if fetch:
             pull_if_missing(model)
         with notices.status(say("Loading {model}", model=model)):
             return AsyncEngine(load_model(model), engine_config)
 
+    def load_encoders(names: list[str]) -> dict[str, AsyncEncoder]:
+        found = {}
+        for name in names:
+            if pull:
+                pull_if_missing(name)
+            with notices.status(say("Loading {model}", model=name)):
+                network = load_encoder(name)
+                found[network.name] = AsyncEncoder(EncoderEngine(network, encoder_config))
+        return found
+
     with bind(settings) as listener:
-        serve_http(load, settings, listener=listener, on_ready=_announce)
+        alone = _is_encoder(model, fetch)
+        names = [*([model] if alone else []), *(encoder or [])]
+        serve_http(
+            None if alone else load,
+            settings,
+            encoders=partial(load_encoders, names) if names else None,
+            listener=listener,
+            on_ready=_announce,
+        )
+
+
+def _is_encoder(model: str, fetch: bool) -> bool:
+    """Whether the model to serve is an encoder; one that is to be fetched is asked by its name."""
+    known = catalogue.entries().get(model)
+    if known is not None and (fetch or known.task == "embed"):
+        return known.task == "embed"
+    with open_checkpoint(catalogue.locate(model)) as checkpoint:
+        return is_encoder(checkpoint)
 
 
 def _announce(url: str) -> None:
