@@ -17,7 +17,7 @@ from lepton.cli.console import notices, output
 from lepton.cli.language import say
 from lepton.cli.models import pull_if_missing
 from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
-from lepton.errors import ConfigurationError
+from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
 from lepton.models import catalogue
 from lepton.models.encoder_loader import is_encoder, load_encoder
 from lepton.models.loader import load_model
@@ -179,10 +179,9 @@ def serve(
     )
 
     encoder_config = EngineConfig(threads=threads, quantize=quantize)
-    fetch = pull or (pull is None and model == config.DEFAULT_MODEL)
 
     def load() -> AsyncEngine:
-        if fetch:
+        if pull or (pull is None and model == config.DEFAULT_MODEL):
             pull_if_missing(model)
         with notices.status(say("Loading {model}", model=model)):
             return AsyncEngine(load_model(model), engine_config)
@@ -198,7 +197,7 @@ def serve(
         return found
 
     with bind(settings) as listener:
-        alone = _is_encoder(model, fetch)
+        alone = _is_encoder(model)
         names = [*([model] if alone else []), *(encoder or [])]
         serve_http(
             None if alone else load,
@@ -209,13 +208,16 @@ def serve(
         )
 
 
-def _is_encoder(model: str, fetch: bool) -> bool:
-    """Whether the model to serve is an encoder; one that is to be fetched is asked by its name."""
+def _is_encoder(model: str) -> bool:
+    """Whether the model to serve is an encoder; one of the catalogue is known by its name."""
     known = catalogue.entries().get(model)
-    if known is not None and (fetch or known.task == "embed"):
+    if known is not None:
         return known.task == "embed"
-    with open_checkpoint(catalogue.locate(model)) as checkpoint:
-        return is_encoder(checkpoint)
+    try:
+        with open_checkpoint(catalogue.locate(model)) as checkpoint:
+            return is_encoder(checkpoint)
+    except (ModelNotFoundError, ModelFormatError):
+        return False  # Loading it will say what is wrong.
 
 
 def _announce(url: str) -> None:

@@ -84,8 +84,9 @@ class ServerContext:
 
     @property
     def text(self) -> TextWorker:
-        """Tokenizer and chat template of the model; UnavailableError while it is loaded."""
+        """Tokenizer and chat template of the model; raises as ``engine`` does."""
         if self._text is None:
+            self.engine  # noqa: B018
             raise UnavailableError(LOADING)
         return self._text
 
