@@ -40,6 +40,6 @@ def test_integrity_check_finds_leaks() -> None:
         pool.check_integrity([table[:1]])
     with pytest.raises(AssertionError, match="1 references, 2 tables"):
         pool.check_integrity([table, table])
-    pool._free.pop()
+    pool._blank.pop()
     with pytest.raises(AssertionError, match="free list"):
         pool.check_integrity([table])

@@ -4,8 +4,10 @@ from collections.abc import Sequence as SequenceOf
 
 from lepton.engine.block_pool import BlockPool
 from lepton.engine.sampling_params import SamplingParams
-from lepton.engine.scheduler import Chunk, Scheduler
+from lepton.engine.scheduler import Scheduler
 from lepton.engine.sequence import Request, Sequence
+from lepton.engine.step_plan import Chunk
+from lepton.models.executors.base import BLOCK_SIZE
 
 
 def make_request(prompt_tokens: int, n: int = 1, *, echo_logprobs: bool = False) -> Request:
@@ -45,9 +47,10 @@ def queue(scheduler: Scheduler, *requests: Request) -> list[Sequence]:
 
 def step(scheduler: Scheduler) -> list[Chunk]:
     """Schedule, pretend that it was computed, and sample a token where one is due."""
-    chunks = scheduler.schedule()
+    chunks = scheduler.schedule().chunks
     for chunk in chunks:
         chunk.sequence.num_computed = chunk.end
+        scheduler.publish(chunk.sequence)
         if chunk.sequence.num_pending == 0:
             chunk.sequence.token_ids.append(0)
     scheduler.check_integrity()
@@ -103,7 +106,8 @@ def test_the_youngest_is_preempted_and_comes_back_first() -> None:
     assert (youngest.block_table, youngest.num_computed) == ([], 0)
     assert oldest in scheduler.running
     scheduler.remove(oldest)
-    assert shape(step(scheduler)) == [(2, 0, len(kept), 1)]
+    cached = (len(kept) - 1) // BLOCK_SIZE * BLOCK_SIZE
+    assert shape(step(scheduler)) == [(2, cached, len(kept) - cached, 1)]
     assert youngest.token_ids[:-1] == kept
 
 
@@ -138,7 +142,7 @@ def test_prompt_logprobs_are_limited_by_rows_of_logits() -> None:
         assert shape(step(scheduler)) == expected
         sequence.prompt_logprobs += [None] * 10
     scheduler.preempt_all()
-    assert shape(step(scheduler)) == [(1, 0, 25, 5)]
+    assert shape(step(scheduler)) == [(1, 16, 9, 5)]
 
 
 def test_removing_a_waiting_sequence() -> None:
@@ -148,5 +152,5 @@ def test_removing_a_waiting_sequence() -> None:
     scheduler.remove(second)
     assert not scheduler.waiting
     scheduler.remove(first)
-    assert scheduler.schedule() == []
+    assert scheduler.schedule().chunks == []
     scheduler.check_integrity()

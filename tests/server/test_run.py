@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 
 from lepton.errors import ConfigurationError
 from lepton.security import hash_key
-from lepton.server import ServerSettings, bind, serve
+from lepton.server import ServerSettings, bind, create_app, serve
+from lepton.server.run import DrainingServer
 
 WAITING = 'lepton_num_requests_waiting{model_name="smollm2"} 1.0'
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
@@ -154,6 +156,51 @@ def test_a_port_that_another_took_in_the_meantime_is_told(engine: Any) -> None:
         with pytest.raises(ConfigurationError, match="the port is in use"):
             serve(engine, settings, listener=second)
     assert not engine.alive, "the engine is shut down"
+
+
+def test_a_server_answers_while_its_model_is_loaded(engine: Any) -> None:
+    loading = threading.Event()
+
+    def load() -> Any:
+        assert loading.wait(60)
+        return engine
+
+    settings = ServerSettings(port=0)
+    urls: list[str] = []
+    with bind(settings) as listener:
+        server = DrainingServer(create_app(load, settings), listener, urls.append)
+        thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        transport = httpx.HTTPTransport(retries=10)
+        with httpx.Client(base_url=url, transport=transport, timeout=60) as http:
+            wait_until(lambda: server.started)
+            assert http.get("/livez").status_code == 200
+            refused = http.get("/readyz")
+            assert (refused.status_code, "loaded" in refused.json()["reason"]) == (503, True)
+            body = {"model": "scripted", "messages": FRANCE}
+            early = http.post("/v1/chat/completions", json=body)
+            assert (early.status_code, early.json()["error"]["code"]) == (503, "unavailable")
+            assert int(early.headers["retry-after"]) >= 1
+            metrics = http.get("/metrics").text
+            assert 'lepton_requests_refused_total{code="unavailable"} 1.0' in metrics
+            assert not urls
+            loading.set()
+            wait_until(lambda: urls)
+            assert http.get("/readyz").status_code == 200
+            assert http.post("/v1/chat/completions", json=body).status_code == 200
+        server.drain()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert not engine.alive
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
+    def load() -> Any:
+        raise ConfigurationError("no room")
+
+    with pytest.raises(ConfigurationError, match="no room"):
+        serve(load, ServerSettings(port=0))
 
 
 def test_foreign_and_unknown_addresses_are_refused() -> None:

@@ -8,7 +8,19 @@ import typer
 from typer.core import TyperGroup
 
 from lepton import __version__, config
-from lepton.cli import chat, complete, doctor, evaluate, keys, models, predict, serve, train
+from lepton.cli import (
+    chat,
+    complete,
+    doctor,
+    embed,
+    evaluate,
+    keys,
+    models,
+    predict,
+    serve,
+    top,
+    train,
+)
 from lepton.cli.console import fail, output
 from lepton.cli.language import chinese, say, translate
 from lepton.errors import (
@@ -65,6 +77,8 @@ app.command("run")(complete.run)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("embed")(embed.embed)
+app.command("top")(top.top)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")

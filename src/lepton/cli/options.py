@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lepton.engine import config as engine_config
 from lepton.models import executors
 
 _SAMPLING = "Sampling"
@@ -38,6 +39,12 @@ KvDtype = Annotated[
 Quantize = Annotated[
     executors.Quantize,
     typer.Option(help="Make float weights smaller while loading; others stay as they are."),
+]
+Speculation = Annotated[
+    engine_config.Speculation,
+    typer.Option(
+        help="Guess tokens from earlier text and verify them, where that is faster (lookup)."
+    ),
 ]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,40 @@ class TaggedToken:
     score: float
 
 
+class PooledJob:
+    """Windows of ``count`` inputs on their way through the executor, longest first.
+
+    The state of an input is the mean of those of its windows, by their weights.
+    """
+
+    def __init__(self, inputs: Sequence[Window], count: int, width: int) -> None:
+        self.count = count
+        self.num_tokens = sum(len(window.token_ids) for window in inputs)
+        self.pending = deque(sorted(inputs, key=lambda window: -len(window.token_ids)))
+        self._sums = np.zeros((count, width), np.float32)
+        self._weights = np.zeros((count, 1), np.float32)
+
+    def take(self, tokens: int) -> list[Window]:
+        """The next windows, as many as have so many tokens together, at least one."""
+        chunk: list[Window] = []
+        while self.pending and (not chunk or tokens >= len(self.pending[0].token_ids)):
+            chunk.append(self.pending.popleft())
+            tokens -= len(chunk[-1].token_ids)
+        return chunk
+
+    def add(self, chunk: Sequence[Window], states: Float32Array) -> None:
+        """Take in the states [windows, width] of windows that were taken."""
+        owners = [window.owner for window in chunk]
+        shares = np.array([[window.weight] for window in chunk], np.float32)
+        np.add.at(self._sums, owners, states * shares)
+        np.add.at(self._weights, owners, shares)
+
+    def states(self) -> Float32Array:
+        """The state of each input [count, width], once nothing is pending."""
+        mean: Float32Array = self._sums / self._weights
+        return mean
+
+
 class EncoderEngine:
     """One encoder and its executor. Calls from several threads take turns, chunk by chunk."""
 
@@ -94,6 +129,13 @@ class EncoderEngine:
             len(self._projections[-1].weight) if self._projections else self._executor.hidden_size
         )
 
+    @property
+    def retrieval_prompts(self) -> tuple[str | None, str | None]:
+        """Names of the prompts for queries and for documents, as sentence models call them."""
+        prompts = self.model.settings.prompts
+        documents = next((name for name in ("document", "passage") if name in prompts), None)
+        return ("query" if "query" in prompts else None), documents
+
     def embed(
         self,
         inputs: Sequence[TextInput],
@@ -106,29 +148,32 @@ class EncoderEngine:
         more dimensions than it has, or a model that is no sentence encoder.
         """
         options = options or EmbedOptions()
-        if self.model.task != "embed":
-            raise RequestError(f"{self.model.name} is made to {self.model.task}, not to embed")
-        width = self._width(options.dimensions)
-        rules = InputRules(
-            self.max_tokens, options.long_texts, prompt_of(self.model, options.prompt_name)
-        )
-        result = np.empty((len(inputs), width), np.float32)
+        result = np.empty((len(inputs), self._width(options.dimensions)), np.float32)
         for start in range(0, len(inputs), _GROUP_TEXTS):
-            group = inputs[start : start + _GROUP_TEXTS]
-            vectors = self._pooled(list(windows(self.model, group, rules)), len(group), progress)
-            vectors = _apply(self._projections, vectors)[:, :width]
-            normalize = self.model.settings.normalize
-            if normalize if options.normalize is None else options.normalize:
-                vectors = _unit(vectors)
-            result[start : start + len(group)] = vectors
+            job = self.embed_job(inputs[start : start + _GROUP_TEXTS], options)
+            self._run(job, progress)
+            result[start : start + job.count] = self.vectors(job, options)
         return result
 
-    def count_tokens(self, inputs: Sequence[TextInput], options: EmbedOptions) -> int:
-        """Tokens that ``embed`` would compute for these inputs."""
+    def embed_job(self, inputs: Sequence[TextInput], options: EmbedOptions) -> PooledJob:
+        """What is to be computed for these inputs; raises as ``embed`` does."""
+        if self.model.task != "embed":
+            raise RequestError(f"{self.model.name} is made to {self.model.task}, not to embed")
+        self._width(options.dimensions)
         rules = InputRules(
             self.max_tokens, options.long_texts, prompt_of(self.model, options.prompt_name)
         )
-        return sum(len(window.token_ids) for window in windows(self.model, inputs, rules))
+        return self._job(list(windows(self.model, inputs, rules)), len(inputs))
+
+    def vectors(self, job: PooledJob, options: EmbedOptions) -> Float32Array:
+        """The vectors of a job that has been computed."""
+        vectors = _apply(self._projections, job.states())[:, : self._width(options.dimensions)]
+        normalize = self.model.settings.normalize
+        return (
+            _unit(vectors)
+            if (normalize if options.normalize is None else options.normalize)
+            else vectors
+        )
 
     def classify(
         self, texts: Sequence[TextInput], progress: Progress | None = None
@@ -137,15 +182,23 @@ class EncoderEngine:
 
         Raises RequestError when the model has no head for texts.
         """
-        self._check_task("classify", "rank")
-        found: list[Float32Array] = []
-        rules = InputRules(self.max_tokens, "truncate")
+        found = [np.empty((0, len(self.model.config.labels)), np.float32)]
         for start in range(0, len(texts), _GROUP_TEXTS):
-            group = texts[start : start + _GROUP_TEXTS]
-            logits = self._logits(list(windows(self.model, group, rules)), len(group), progress)
-            found.append(softmax(logits) if logits.shape[1] > 1 else _sigmoid(logits))
-        labels = len(self.model.config.labels)
-        return np.concatenate(found) if found else np.empty((0, labels), np.float32)
+            job = self.classify_job(texts[start : start + _GROUP_TEXTS])
+            self._run(job, progress)
+            found.append(self.chances(job))
+        return np.concatenate(found)
+
+    def classify_job(self, texts: Sequence[TextInput]) -> PooledJob:
+        """What is to be computed to classify texts; raises as ``classify`` does."""
+        self._check_task("classify", "rank")
+        rules = InputRules(self.max_tokens, "truncate")
+        return self._job(list(windows(self.model, texts, rules)), len(texts))
+
+    def chances(self, job: PooledJob) -> Float32Array:
+        """The probabilities of a job that has been computed."""
+        logits = _apply(self._head, job.states())
+        return softmax(logits) if logits.shape[1] > 1 else _sigmoid(logits)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Float32Array:
         """How well the texts of each pair go together, float32 [pairs].
@@ -154,7 +207,7 @@ class EncoderEngine:
         first with the prompt of queries and the second with that of documents.
         """
         if self.model.task == "embed":
-            queries, documents = _prompts_for_retrieval(self.model)
+            queries, documents = self.retrieval_prompts
             first = self._distinct(
                 [pair[0] for pair in pairs], EmbedOptions(queries, normalize=True)
             )
@@ -163,14 +216,22 @@ class EncoderEngine:
             )
             cosines: Float32Array = np.einsum("ij,ij->i", first, second)
             return cosines
-        self._check_task("rank")
         found = [np.empty(0, np.float32)]
         for start in range(0, len(pairs), _GROUP_TEXTS):
-            group = pairs[start : start + _GROUP_TEXTS]
-            inputs = pair_windows(self.model, group, self.max_tokens)
-            logits = self._logits(inputs, len(group), None)
-            found.append((_sigmoid(logits) if self.model.score_sigmoid else logits)[:, 0])
+            job = self.score_job(pairs[start : start + _GROUP_TEXTS])
+            self._run(job, None)
+            found.append(self.scores(job))
         return np.concatenate(found)
+
+    def score_job(self, pairs: Sequence[tuple[str, str]]) -> PooledJob:
+        """What a cross-encoder is to compute for pairs; raises as ``score`` does."""
+        self._check_task("rank")
+        return self._job(pair_windows(self.model, pairs, self.max_tokens), len(pairs))
+
+    def scores(self, job: PooledJob) -> Float32Array:
+        """The scores of a job that has been computed."""
+        logits = _apply(self._head, job.states())[:, 0]
+        return _sigmoid(logits) if self.model.score_sigmoid else logits
 
     def rerank(
         self, query: str, documents: Sequence[str], top_n: int | None = None
@@ -189,7 +250,7 @@ class EncoderEngine:
             pieces = pieces[: self.max_tokens - self.model.tokenizer.special_tokens]
             tokens = self.model.tokenizer.wrap([token for token, _, _ in pieces])
             before = len(tokens) - len(pieces) - self.model.tokenizer.special_tokens_after
-            states = self._forward([Window(0, tokens, len(tokens))], None)
+            states = self.forward([Window(0, tokens, len(tokens))], None)
             chances = softmax(_apply(self._head, states[before : before + len(pieces)]))
             best = chances.argmax(axis=1)
             tagged.append(
@@ -232,33 +293,24 @@ class EncoderEngine:
             )
         return dimensions
 
-    def _logits(self, inputs: list[Window], count: int, progress: Progress | None) -> Float32Array:
-        assert self.model.head is not None  # noqa: S101
-        states = self._pooled(inputs, count, progress, self.model.head.pooling)
-        return _apply(self._head, states)
+    @property
+    def pooling(self) -> PoolingKind:
+        """How the states of a text become one."""
+        head = self.model.head
+        return (head.pooling if head is not None else None) or self.model.settings.pooling
 
-    def _pooled(
-        self,
-        inputs: list[Window],
-        count: int,
-        progress: Progress | None,
-        pooling: PoolingKind | None = None,
-    ) -> Float32Array:
-        """One state for each of ``count`` inputs: the mean of its windows by their weights."""
-        pooling = pooling or self.model.settings.pooling
-        sums = np.zeros((count, self._executor.hidden_size), np.float32)
-        weights = np.zeros((count, 1), np.float32)
-        for chunk in _chunks(inputs):
-            states = self._forward(chunk, pooling)
-            owners = [window.owner for window in chunk]
-            shares = np.array([[window.weight] for window in chunk], np.float32)
-            np.add.at(sums, owners, states * shares)
-            np.add.at(weights, owners, shares)
+    def _job(self, inputs: list[Window], count: int) -> PooledJob:
+        return PooledJob(inputs, count, self._executor.hidden_size)
+
+    def _run(self, job: PooledJob, progress: Progress | None) -> None:
+        while job.pending:
+            chunk = job.take(_CHUNK_TOKENS)
+            job.add(chunk, self.forward(chunk, self.pooling))
             if progress is not None:
                 progress(sum(not window.continues for window in chunk))
-        return sums / weights
 
-    def _forward(self, chunk: Sequence[Window], pooling: PoolingKind | None) -> Float32Array:
+    def forward(self, chunk: Sequence[Window], pooling: PoolingKind | None) -> Float32Array:
+        """States of windows: one each, or one per token without ``pooling``."""
         lengths = [len(window.token_ids) for window in chunk]
         flat = np.fromiter((token for window in chunk for token in window.token_ids), np.int32)
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
@@ -275,10 +327,16 @@ class EncoderEngine:
             return self._executor.forward(batch, pooling)
 
 
-def _build_executor(model: EncoderModel, _config: EngineConfig) -> EncoderExecutor:
-    from lepton.models.executors.encoder_reference import ReferenceEncoder
+def _build_executor(model: EncoderModel, config: EngineConfig) -> EncoderExecutor:
+    if config.executor == "reference":
+        from lepton.models.executors.encoder_reference import ReferenceEncoder
 
-    return ReferenceEncoder(model)
+        return ReferenceEncoder(model)
+    from lepton.models.executors.encoder_native import NativeEncoder
+
+    return NativeEncoder(
+        model, threads=config.threads, dtype=config.dtype, quantize=config.quantize
+    )
 
 
 def _max_tokens(model: EncoderModel, config: EngineConfig) -> int:
@@ -292,27 +350,6 @@ def _max_tokens(model: EncoderModel, config: EngineConfig) -> int:
     if config.context_length <= model.tokenizer.special_tokens_of_pair:
         raise ConfigurationError(f"context_length {config.context_length} leaves no room for text")
     return config.context_length
-
-
-def _chunks(inputs: list[Window]) -> Iterator[list[Window]]:
-    """Windows by falling length, as many together as fit in one call."""
-    chunk: list[Window] = []
-    tokens = 0
-    for window in sorted(inputs, key=lambda window: -len(window.token_ids)):
-        if chunk and tokens + len(window.token_ids) > _CHUNK_TOKENS:
-            yield chunk
-            chunk, tokens = [], 0
-        chunk.append(window)
-        tokens += len(window.token_ids)
-    if chunk:
-        yield chunk
-
-
-def _prompts_for_retrieval(model: EncoderModel) -> tuple[str | None, str | None]:
-    """Names of the prompts for queries and for documents, as sentence models call them."""
-    prompts = model.settings.prompts
-    documents = next((name for name in ("document", "passage") if name in prompts), None)
-    return ("query" if "query" in prompts else None), documents
 
 
 def _apply(layers: Sequence[HeadLayer], x: Float32Array) -> Float32Array:

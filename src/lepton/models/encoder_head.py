@@ -95,5 +95,7 @@ def _squash(x: Float32Array, squash: Squash) -> Float32Array:
             return kernels.relu(x)
         case "gelu":
             return kernels.gelu(x)
+        case "gelu_tanh":
+            return kernels.gelu_tanh(x)
         case "silu":
             return kernels.silu(x)

@@ -23,6 +23,14 @@ from lepton.models.weights import Checkpoint, open_checkpoint
 EncoderTask = Literal["embed", "classify", "rank", "tag"]
 """What a model is for: vectors, labels of texts, scores of pairs, labels of tokens."""
 
+_E5_SETTINGS = SentenceSettings(
+    pooling="mean",
+    normalize=True,
+    prompts={"query": "query: ", "passage": "passage: "},
+    default_prompt="query",
+)
+"""As its authors ask: "query" for questions and all symmetric tasks, "passage" for documents."""
+
 _GGUF_POOLINGS: dict[int, PoolingKind] = {1: "mean", 2: "cls", 3: "last"}
 
 
@@ -162,6 +170,8 @@ def _task(head: EncoderHead | None, config: EncoderConfig) -> EncoderTask:
 
 
 def _settings(checkpoint: Checkpoint) -> SentenceSettings:
+    if checkpoint.format == "e5":
+        return _E5_SETTINGS
     if checkpoint.format == "gguf":
         return SentenceSettings(pooling=_gguf_pooling(checkpoint) or "mean", normalize=True)
     return read_sentence_settings(checkpoint.path) or SentenceSettings()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Activation = Literal["silu", "gelu_tanh", "gelu", "relu"]
-Squash = Literal["none", "tanh", "relu", "gelu", "silu"]
+Squash = Literal["none", "tanh", "relu", "gelu", "gelu_tanh", "silu"]
 """What a layer of a head applies to its outputs."""
 PoolingKind = Literal["mean", "cls", "last", "weighted", "max"]
 """How the states of a text's tokens become one: their mean, the first, the last, a mean with

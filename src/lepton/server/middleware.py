@@ -22,6 +22,7 @@ _log = logging.getLogger("lepton.server")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CLIENT_CLOSED = 499
+REFUSALS = frozenset({401, 429, 503})
 QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics"})
 
 CONTENT_SECURITY_POLICY = (
@@ -81,6 +82,8 @@ class RequestScope:
         route = _route(scope)
         seconds = record.seconds()
         self._metrics.http_request(scope["method"], route, status, seconds)
+        if status in REFUSALS and record.error_code:
+            self._metrics.refused(record.error_code)
         log_event(
             _log,
             logging.DEBUG if route in QUIET_ROUTES else logging.INFO,

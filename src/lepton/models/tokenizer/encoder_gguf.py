@@ -41,8 +41,11 @@ def unigram_library(
     """SentencePiece's unigram model (arXiv:1804.10959), as XLM-RoBERTa uses it."""
     library = tokenizers.Tokenizer(models.Unigram(pieces, unknown, byte_fallback=False))
     library.normalizer = normalizer
-    library.pre_tokenizer = pre_tokenizers.Metaspace(
-        replacement=SPACE_MARK, prepend_scheme="always"
+    library.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement=SPACE_MARK, prepend_scheme="always"),
+        ]
     )
     return library
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tokenizers
+from tokenizers import AddedToken, normalizers
 
 from lepton.errors import ModelFormatError, RequestError
-from lepton.models.tokenizer.encoder_gguf import library_from_gguf
+from lepton.models.tokenizer.encoder_gguf import (
+    library_from_gguf,
+    roberta_template,
+    unigram_library,
+)
 from lepton.models.tokenizer.from_json import read_json_object
+from lepton.models.weights.e5 import E5Checkpoint
 
 if TYPE_CHECKING:
     from lepton.models.weights import Checkpoint
@@ -48,11 +54,17 @@ class PairTokens:
 class TextEncoder:
     """The vocabulary of an encoder. Immutable, and safe for use from several threads."""
 
-    def __init__(self, library: tokenizers.Tokenizer) -> None:
-        """Take over a tokenizer whose own template says where special tokens go."""
+    def __init__(
+        self, library: tokenizers.Tokenizer, replacements: Mapping[int, str] | None = None
+    ) -> None:
+        """Take over a tokenizer whose own template says where special tokens go.
+
+        ``replacements`` tells what characters, by their code points, become before that.
+        """
         library.no_truncation()
         library.no_padding()
         self._library = library
+        self._replacements = replacements
         self._single = _single_template(library)
         self._pair = _pair_template(library)
 
@@ -62,6 +74,8 @@ class TextEncoder:
 
         Raises ModelFormatError when it is missing, damaged, or of a kind that is not supported.
         """
+        if isinstance(checkpoint, E5Checkpoint):
+            return cls(_e5_library(checkpoint), checkpoint.vocabulary.replacements)
         if checkpoint.format == "gguf":
             return cls(library_from_gguf(checkpoint.metadata, checkpoint.path))
         return cls(_library_from_folder(checkpoint.path))
@@ -91,6 +105,12 @@ class TextEncoder:
 
         Raises RequestError naming the text that is not valid Unicode.
         """
+        if self._replacements is not None:
+            replacements = self._replacements
+            texts = [
+                text if text.isascii() and text.isprintable() else text.translate(replacements)
+                for text in texts
+            ]
         try:
             encodings = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
@@ -134,6 +154,18 @@ def _library_from_folder(folder: Path) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare exceptions
         raise ModelFormatError(f"not a usable tokenizer: {error}", file=file) from error
+
+
+def _e5_library(checkpoint: E5Checkpoint) -> tokenizers.Tokenizer:
+    vocabulary = checkpoint.vocabulary
+    spaces = normalizers.Replace(tokenizers.Regex(" {2,}"), " ")
+    library = unigram_library(vocabulary.pieces, vocabulary.unknown, spaces)
+    special = (vocabulary.bos, vocabulary.pad, vocabulary.eos, vocabulary.unknown)
+    library.add_special_tokens(
+        [AddedToken(vocabulary.pieces[token][0], normalized=False) for token in special]
+    )
+    roberta_template(library, vocabulary.bos, vocabulary.eos)
+    return library
 
 
 def _single_template(library: tokenizers.Tokenizer) -> Template:

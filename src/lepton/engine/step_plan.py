@@ -1,0 +1,100 @@
+"""What one step computes, and how much of it there may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+
+from lepton.engine.sequence import Sequence
+from lepton.engine.step_pacer import StepPacer, tokens_for, work
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive tokens of one sequence that a step computes, and guesses at those after them."""
+
+    sequence: Sequence
+    start: int
+    """Position of the first token."""
+    count: int
+    """Tokens of the sequence."""
+    num_logits: int
+    """How many of the last rows need logits."""
+    draft: tuple[int, ...] = ()
+    """Tokens that may come next, to be verified; each takes a row after those of the sequence."""
+
+    @property
+    def end(self) -> int:
+        """Position after the last token of the sequence."""
+        return self.start + self.count
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the batch."""
+        return self.count + len(self.draft)
+
+    @property
+    def samples(self) -> bool:
+        """Whether its last logits lead to new tokens."""
+        sequence = self.sequence
+        return self.end == len(sequence.token_ids) and sequence.request.max_tokens > 0
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it continues a completion, rather than reading a prompt."""
+        return self.count == 1 and self.start + 1 > self.sequence.num_prompt_tokens
+
+
+class StepPlan:
+    """The chunks chosen for a step, and the rows, rows of logits and time that are left."""
+
+    def __init__(self, tokens: int, logit_rows: int, pacer: StepPacer) -> None:
+        self.tokens = tokens
+        self.logit_rows = logit_rows
+        self.chunks: list[Chunk] = []
+        self.num_decode_rows = 0
+        self.prefill_work = 0.0
+        self._pacer = pacer
+        self._work_left: float | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more prompt fits."""
+        return self.tokens <= 0 or self._left() < 1
+
+    def decode(self, sequence: Sequence, draft: SequenceOf[int]) -> None:
+        """Add the one pending token of a sequence and its draft."""
+        rows = 1 + len(draft)
+        self.tokens -= rows
+        self.logit_rows -= rows
+        self.num_decode_rows += rows
+        chunk = Chunk(sequence, sequence.num_computed, 1, rows, tuple(draft))
+        self.chunks.append(chunk)
+
+    def prefill(self, sequence: Sequence, share: float = 1.0) -> None:
+        """Add the next tokens of a prompt, as many as a share of what is left allows."""
+        start = sequence.num_computed
+        count = min(sequence.num_pending, self.tokens)
+        left = self._left()
+        if not math.isinf(left):
+            count = min(count, max(1, tokens_for(left * share, start)))
+        if sequence.prompt_logprobs is not None and sequence.wants_prompt_logprobs:
+            first_logits = max(start, len(sequence.prompt_logprobs) - 1)
+            count = min(count, first_logits + self.logit_rows - start)
+            num_logits = max(0, start + count - first_logits)
+        else:
+            num_logits = int(count == sequence.num_pending)
+        if count > 0 and num_logits <= self.logit_rows:
+            self.tokens -= count
+            self.logit_rows -= num_logits
+            spent = work(start, count)
+            self.prefill_work += spent
+            self._work_left = left - spent
+            self.chunks.append(Chunk(sequence, start, count, num_logits))
+
+    def _left(self) -> float:
+        """Work on prompts that the step has time for, fixed when the first prompt asks."""
+        if self._work_left is None:
+            self._work_left = self._pacer.prefill_work(self.num_decode_rows)
+        return self._work_left
