@@ -11,6 +11,7 @@ from lepton import __version__, config
 from lepton.cli import (
     chat,
     complete,
+    data,
     doctor,
     embed,
     evaluate,
@@ -80,6 +81,7 @@ app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("top")(top.top)
 app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 
