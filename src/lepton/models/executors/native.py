@@ -38,9 +38,9 @@ class NativeExecutor:
 
     Weights are packed into panels once and are exactly those of the checkpoint, unless ``quantize``
     makes float ones smaller. Activations enter products with quantized weights as int8 in groups of
-    32, in two planes (``exact``), or in one where its rounding weighs little (``fast``). Keys and values are cached in bfloat16, or in int8 with a scale for each token and head.
-    Where a few of the largest logits suffice, a Q8_0 head computes only those that may be among
-    them.
+    32, in two planes (``exact``), or in one where rounding weighs little (``fast``). Keys and
+    values are cached in bfloat16, or in int8 with a scale for each token and head. Where a few of
+    the largest logits suffice, a Q8_0 head computes only those that may be among them.
     """
 
     def __init__(
