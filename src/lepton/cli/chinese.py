@@ -123,6 +123,9 @@ CHINESE: dict[str, str] = {
     ),
     "Most tokens of one completion.": "单个回答最多的 token 数。",
     "Time to finish requests after SIGTERM.": "收到 SIGTERM 后完成请求的时间。",
+    "OpenTelemetry collector for traces: http://127.0.0.1:4318/v1/traces": (
+        "接收链路追踪的 OpenTelemetry 收集器：http://127.0.0.1:4318/v1/traces"
+    ),
     "Least level that is logged.": "记录日志的最低级别。",
     "How log entries are written.": "日志的格式。",
     "Address of the server.": "服务器的地址。",

@@ -126,6 +126,14 @@ def serve(
         float,
         typer.Option(min=0.0, metavar="SECONDS", help="Time to finish requests after SIGTERM."),
     ] = 30.0,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            metavar="URL",
+            help="OpenTelemetry collector for traces: http://127.0.0.1:4318/v1/traces",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="Least level that is logged.")] = (
         LogLevel.INFO
     ),
@@ -153,6 +161,7 @@ def serve(
         max_tokens=max_tokens,
         max_queue_seconds=max_queue_seconds,
         request_seconds=request_timeout,
+        otlp_endpoint=otlp_endpoint,
         drain_seconds=grace,
     )
     engine_config = EngineConfig(

@@ -120,4 +120,4 @@ def _add_middleware(app: FastAPI, context: ServerContext) -> None:
     if settings.local and not context.admission.needs_key:
         allowed = {*LOCAL_HOSTS, settings.host, *settings.allowed_hosts}
         app.add_middleware(HostGuard, allowed=allowed)
-    app.add_middleware(RequestScope, metrics=context.metrics)
+    app.add_middleware(RequestScope, metrics=context.metrics, tracing=context.tracing)
