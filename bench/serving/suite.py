@@ -167,7 +167,7 @@ class Suite:
         """80 % of the load for reference, then ten times the capacity for a minute."""
         capacity = self._capacity("exact")
         server = self._lepton("exact", *_PLAIN, *_LOADED)
-        calm, _ = workloads.poisson(server, self._next_prompts(2 * CROWD), 0.8 * capacity)
+        calm, _ = workloads.poisson(server, self._next_prompts(CROWD), 0.8 * capacity)
         yield "lepton exact, 80 % load", calm
         prompts = self._next_prompts(CROWD)
         factor, seconds = OVERLOAD_FACTOR, OVERLOAD_SECONDS
