@@ -46,7 +46,7 @@ class EngineConfig:
     speculation: Speculation = "lookup"
     """``lookup``: where it pays, guess the next tokens from earlier text and verify several in one
     step, which changes no token; ``off``: one token a step."""
-    max_draft_tokens: int = 8
+    max_draft_tokens: int = 12
     """Most tokens guessed at a time for one completion."""
     threads: int = 0
     """Threads of the native executor; 0 takes what the machine or its cgroup allows."""

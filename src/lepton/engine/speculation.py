@@ -16,9 +16,9 @@ from lepton.engine.step_pacer import StepPacer
 
 logger = logging.getLogger(__name__)
 
-_CLASS_OF = [0] * 4 + [1] * 2 + [2] * 3 + [3] * 4 + [4] * 5 + [5] * (MOST_MATCHING - 17) + [6]
+_CLASS_OF = [0, 0, 1, 2] + [3] * 2 + [4] * 3 + [5] * 8 + [6] * (MOST_MATCHING - 16)
 """Classes of matches by their length: the longer, the likelier that the next token is right."""
-_EXPECTED = (0.35, 0.5, 0.6, 0.75, 0.85, 0.9, 0.93)
+_EXPECTED = (0.15, 0.3, 0.45, 0.6, 0.75, 0.88, 0.93)
 """Shares of right tokens by class, before any were seen."""
 _PRIOR_TRIALS = 8.0
 _MEMORY = 0.97

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_PRIOR = (1.0, 1.45, 2.2, 3.3, 5.2, 9.0, 17.0, 33.0, 65.0, 129.0)
+_PRIOR = (1.0, 1.15, 1.6, 2.5, 4.2, 7.5, 14.0, 27.0, 53.0, 105.0)
 """Steps of so many rows beside a step of one, until they have been seen: weights are read once a
 step and multiplied once a row, so few rows are bound by memory and many by arithmetic."""
 _LEARN = 0.1
