@@ -28,7 +28,8 @@ LONG_TOKENS, DECODING = 6000, 8
 OVERLOAD_FACTOR, OVERLOAD_SECONDS = 10.0, 60.0
 LLAMA_SLOTS, LLAMA_CONTEXT = 16, 512
 _PLAIN = ("--speculation", "off", "--no-prefix-cache")
-_LOADED = ("--max-queue-seconds", "1")
+_CALM = (*_PLAIN, "--max-sequences", "12", "--cache-memory", "512M")
+"""Few streams at once, so that those which are let in are as fast as ever."""
 
 Tell = Callable[[str], object]
 
@@ -165,8 +166,8 @@ class Suite:
 
     def _overload(self) -> Iterator[tuple[str, Figures]]:
         """80 % of the load for reference, then ten times the capacity for a minute."""
-        capacity = self._capacity("exact")
-        server = self._lepton("exact", *_PLAIN, *_LOADED)
+        capacity = self._capacity("exact", *_CALM)
+        server = self._lepton("exact", *_CALM, "--max-queue-seconds", "0.5")
         calm, _ = workloads.poisson(server, self._next_prompts(CROWD), 0.8 * capacity)
         yield "lepton exact, 80 % load", calm
         prompts = self._next_prompts(CROWD)
@@ -184,9 +185,10 @@ class Suite:
         except PeerError as error:
             self._tell(f"{engine}: {error}")
 
-    def _capacity(self, precision: str) -> float:
+    def _capacity(self, precision: str, *options: str) -> float:
         """Requests per second when there are always enough of them."""
-        figures, report = workloads.closed(self._lepton(precision), self._next_prompts(CROWD))
+        server = self._lepton(precision, *options)
+        figures, report = workloads.closed(server, self._next_prompts(CROWD))
         self._tell(f"lepton {precision}: {figures['tokens_per_second']:.0f} tokens/s at most")
         return len(report.answered) / report.seconds
 
