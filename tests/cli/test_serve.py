@@ -65,6 +65,8 @@ def test_options_reach_engine_and_server(
         *(
             "--max-queue",
             "9",
+            "--step-seconds",
+            "0.05",
             "--max-queue-seconds",
             "3",
             "--max-tokens",
@@ -88,6 +90,7 @@ def test_options_reach_engine_and_server(
         max_step_tokens=1000,
         max_queue=9,
         max_queue_seconds=3,
+        step_seconds=0.05,
         prefix_cache=False,
         speculation="off",
         threads=1,

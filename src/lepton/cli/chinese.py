@@ -117,6 +117,9 @@ CHINESE: dict[str, str] = {
         "排队的最长时间；需等待更久的请求得到 HTTP 429。"
     ),
     "Time after which a request ends with what it has.": "请求的时限，到时以已生成的内容结束。",
+    "Longest step while prompts are read beside others' answers: bounds their gaps.": (
+        "边读新提示边回答他人时单步的最长时间，限制 token 的间隔。"
+    ),
     "Find beginnings of prompts read before.": "复用以前读过的提示开头。",
     "Guess tokens from earlier text and verify them, where that is faster (lookup).": (
         "在更快时，从已有文本猜测 token 并加以验证（lookup）。"

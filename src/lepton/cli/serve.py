@@ -108,6 +108,14 @@ def serve(
             min=0.0, metavar="SECONDS", help="Time after which a request ends with what it has."
         ),
     ] = None,
+    step_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="Longest step while prompts are read beside others' answers: bounds their gaps.",
+        ),
+    ] = EngineConfig.step_seconds,
     prefix_cache: Annotated[
         bool,
         typer.Option(
@@ -171,6 +179,7 @@ def serve(
         max_step_tokens=max(EngineConfig.max_step_tokens, max_sequences),
         max_queue=max_queue,
         max_queue_seconds=max_queue_seconds,
+        step_seconds=step_seconds,
         prefix_cache=prefix_cache,
         speculation=speculation,
         threads=threads,
