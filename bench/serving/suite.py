@@ -28,7 +28,7 @@ LONG_TOKENS, DECODING = 6000, 8
 OVERLOAD_FACTOR, OVERLOAD_SECONDS = 10.0, 60.0
 LLAMA_SLOTS, LLAMA_CONTEXT = 16, 512
 _PLAIN = ("--speculation", "off", "--no-prefix-cache")
-_CALM = (*_PLAIN, "--max-sequences", "12", "--cache-memory", "512M")
+_CALM = (*_PLAIN, "--max-sequences", "8", "--cache-memory", "512M")
 """Few streams at once, so that those which are let in are as fast as ever."""
 
 Tell = Callable[[str], object]
@@ -167,7 +167,7 @@ class Suite:
     def _overload(self) -> Iterator[tuple[str, Figures]]:
         """80 % of the load for reference, then ten times the capacity for a minute."""
         capacity = self._capacity("exact", *_CALM)
-        server = self._lepton("exact", *_CALM, "--max-queue-seconds", "0.5")
+        server = self._lepton("exact", *_CALM, "--max-queue-seconds", "0.3")
         calm, _ = workloads.poisson(server, self._next_prompts(CROWD), 0.8 * capacity)
         yield "lepton exact, 80 % load", calm
         prompts = self._next_prompts(CROWD)

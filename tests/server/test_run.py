@@ -108,29 +108,31 @@ def wait_until(condition: Any) -> None:
 
 def test_full_queue_is_a_429_and_sigterm_lets_streams_finish(start: Any) -> None:
     process = start(grace=60)
-    with process.stream(150) as running:
+    with process.stream(600) as running, ThreadPoolExecutor(1) as pool:
         lines = running.iter_lines()
         next(lines)
-        with process.stream(4) as waiting:
-            wait_until(lambda: WAITING in process.http.get("/metrics").text)
-            body = {"model": "smollm2", "messages": FRANCE}
-            refused = process.http.post("/v1/chat/completions", json=body)
-            assert refused.status_code == 429
-            assert refused.json()["error"]["code"] == "rate_limit_exceeded"
-            assert int(refused.headers["retry-after"]) >= 1
+        # Its response begins with its first token, when the other has ended.
+        waiting = pool.submit(read_streams, process, [4], threading.Barrier(1))
+        wait_until(lambda: WAITING in process.http.get("/metrics").text)
+        body = {"model": "smollm2", "messages": FRANCE}
+        refused = process.http.post("/v1/chat/completions", json=body)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert int(refused.headers["retry-after"]) >= 1
 
-            process.terminate()
-            wait_until(lambda: process.http.get("/readyz").status_code == 503)
-            late = process.http.post("/v1/chat/completions", json=body)
-            assert late.status_code == 503
-            assert int(late.headers["retry-after"]) >= 1
-            assert process.http.get("/livez").status_code == 200
+        process.terminate()
+        wait_until(lambda: process.http.get("/readyz").status_code == 503)
+        late = process.http.post("/v1/chat/completions", json=body)
+        assert late.status_code == 503
+        assert int(late.headers["retry-after"]) >= 1
+        assert process.http.get("/livez").status_code == 200
 
-            text = [line for line in lines if line]
-            assert text[-1] == "data: [DONE]"
-            assert '"finish_reason":"length"' in text[-2]
-            assert len(text) > 100
-            assert [line for line in waiting.iter_lines() if line][-1] == "data: [DONE]"
+        text = [line for line in lines if line]
+        assert text[-1] == "data: [DONE]"
+        assert '"finish_reason":"length"' in text[-2]
+        assert len(text) > 100
+        ((*_, last),) = waiting.result(60)
+        assert last == "data: [DONE]"
     code, out, err = process.end()
     assert code == 0
     assert out.strip() == "ended"
