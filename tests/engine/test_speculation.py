@@ -17,31 +17,6 @@ COPIED = [random.Random(7).randrange(50) for _ in range(400)]
 NOISE = [random.Random(8).randrange(6) for _ in range(400)]
 
 
-class Guesser:
-    """Drafts for every completion: right tokens as far as chance has it, then a wrong one."""
-
-    def __init__(self, toy: Any, seed: int, longest: int = 5) -> None:
-        self.toy = toy
-        self.random = random.Random(seed)
-        self.longest = longest
-
-    def drafts(self, sequences: Any) -> dict[Any, list[int]]:
-        return {
-            sequence: self._draft(sequence.token_ids)
-            for sequence in sequences
-            if sequence.num_pending == 1 and sequence.num_generated
-        }
-
-    def _draft(self, token_ids: list[int]) -> list[int]:
-        history = list(token_ids)
-        for _ in range(self.random.randint(0, self.longest)):
-            logits = self.toy.history_logits(history)
-            right = int(logits.argmax())
-            wrong = self.random.randrange(2, self.toy.VOCAB_SIZE)
-            history.append(right if self.random.random() < 0.7 else wrong)
-        return history[len(token_ids) :]
-
-
 def pacer(*, one: float = 1.0, more: float = 0.1) -> StepPacer:
     """A machine on which a step takes so long for one row, and so much more for each other."""
     made = StepPacer(1.0)
@@ -137,7 +112,7 @@ def test_a_guess_that_fails_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("seed", range(4))
 def test_drafts_change_nothing(toy: Any, params: SamplingParams, seed: int) -> None:
     core = EngineCore(toy.make_model(), toy.make_config(num_blocks=40))
-    core.speculator = Guesser(toy, seed)
+    core.speculator = toy.Guesser(seed)
     prompts = {name: [5, 6, place + 2] * 6 for place, name in enumerate("abc")}
     for name, prompt in prompts.items():
         core.add(core.make_request(name, prompt, params))
@@ -158,7 +133,7 @@ def test_sampled_tokens_keep_their_distribution(toy: Any) -> None:
     99.9 % quantile by Wilson and Hilferty's approximation (doi:10.1073/pnas.17.12.684).
     """
     core = EngineCore(toy.make_model(), toy.make_config(max_sequences=64, max_step_tokens=512))
-    core.speculator = Guesser(toy, 1)
+    core.speculator = toy.Guesser(1)
     samples, prompt = 2500, [5, 6, 7]
     for number in range(samples):
         params = SamplingParams(seed=number, max_tokens=4, top_k=6, ignore_eos=True)

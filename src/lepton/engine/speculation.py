@@ -8,7 +8,7 @@ are counted by position, so the token sampled at a place is the same with and wi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 
 from lepton.engine.prompt_lookup import MOST_MATCHING, PromptLookup
 from lepton.engine.sequence import Sequence
@@ -70,8 +70,13 @@ class Speculator:
         self._record = Record()
         """Over all sequences."""
 
-    def drafts(self, sequences: Iterable[Sequence]) -> dict[Sequence, list[int]]:
-        """The drafts that a step which continues ``sequences`` should verify."""
+    def drafts(self, sequences: SequenceOf[Sequence]) -> dict[Sequence, list[int]]:
+        """The drafts that a step which continues ``sequences`` should verify.
+
+        None while prompts are being read: they make better use of a step's time.
+        """
+        if any(each.num_pending > 1 for each in sequences):
+            return {}
         decoding = [each for each in sequences if each.num_pending == 1 and each.num_generated]
         if not decoding or not self._may_pay(len(decoding)):
             return {}
