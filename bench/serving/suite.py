@@ -22,7 +22,8 @@ from lepton.models.loader import Model, load_model
 from lepton.telemetry.machine import inspect_machine
 
 STREAMS = 16
-CROWD = 64
+CROWD, TRIALS = 64, 6
+QUICK_CROWD, QUICK_TRIALS = 24, 4
 PREFIX_TOKENS, SUFFIX_TOKENS = 1000, 20
 LONG_TOKENS, DECODING = 6000, 8
 OVERLOAD_FACTOR, OVERLOAD_SECONDS = 10.0, 60.0
@@ -65,7 +66,10 @@ def load_results(path: Path) -> ServingResults:
 class Suite:
     """The servers of one run, started when a workload first needs them, at rest in between."""
 
-    def __init__(self, results: ServingResults, file: Path, tell: Tell) -> None:
+    def __init__(
+        self, results: ServingResults, file: Path, tell: Tell, *, quick: bool = False
+    ) -> None:
+        self._quick = quick
         self._results = results
         self._file = file
         self._tell = tell
@@ -121,14 +125,14 @@ class Suite:
 
     def _slo(self) -> Iterator[tuple[str, Figures]]:
         """The highest Poisson rate that serves 95 % well."""
-        prompts = self._next_prompts(CROWD)
+        prompts = self._next_prompts(QUICK_CROWD if self._quick else CROWD)
         for precision in ("exact", "fast"):
             yield f"lepton {precision}", self._highest(self._lepton(precision), prompts, 3.0)
         yield from self._of_peer("llama-server", lambda: self._highest(self._llama(), prompts, 1.0))
 
-    @staticmethod
-    def _highest(server: Server, prompts: workloads.Prompts, first: float) -> Figures:
-        trials = workloads.highest_rate(server, prompts, first)
+    def _highest(self, server: Server, prompts: workloads.Prompts, first: float) -> Figures:
+        count = QUICK_TRIALS if self._quick else TRIALS
+        trials = workloads.highest_rate(server, prompts, first, count)
         enough = [trial.rate for trial in trials if trial.good >= workloads.SLO_SHARE]
         rates = {f"good_at_{trial.rate:.2f}": trial.good for trial in trials}
         return {"rate": max(enough, default=0.0), **rates}

@@ -68,7 +68,7 @@ class Trial:
     good: float
 
 
-def highest_rate(server: Server, prompts: Prompts, first: float, trials: int = 6) -> list[Trial]:
+def highest_rate(server: Server, prompts: Prompts, first: float, trials: int) -> list[Trial]:
     """Look for the highest Poisson rate that serves enough requests well, by bisection.
 
     Well: the first token within `SLO_FIRST_TOKEN_SECONDS` and no gap above `SLO_GAP_SECONDS`. The
