@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +19,6 @@ from lepton.errors import ConfigurationError
 from lepton.models.loader import load_model
 from lepton.telemetry import configure_logging
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
 
 class LogLevel(StrEnum):
     """Levels of the log, the most talkative first."""
@@ -37,14 +34,6 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
-
-
-def bytes_of(text: str) -> int:
-    """A number of bytes such as ``512M`` or ``4GiB``; raises typer.BadParameter."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise typer.BadParameter(say("write bytes such as 512M or 4G"))
-    return int(float(match.group(1)) * _UNITS[match.group(2)])
 
 
 def serve(
@@ -80,14 +69,7 @@ def serve(
         typer.Option(metavar="NAME", help="Host name accepted without keys; may be repeated."),
     ] = None,
     context_length: options.ContextLength = None,
-    cache_memory: Annotated[
-        int | None,
-        typer.Option(
-            parser=bytes_of,
-            metavar="BYTES",
-            help="Memory for the KV cache, such as 4G; a quarter of what is free if not given.",
-        ),
-    ] = None,
+    cache_memory: options.CacheMemory = None,
     max_sequences: Annotated[
         int, typer.Option(min=1, metavar="N", help="Completions computed together.")
     ] = 32,
