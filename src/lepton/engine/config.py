@@ -38,7 +38,7 @@ class EngineConfig:
     max_queue_seconds: float | None = None
     """Refuse a request that would probably wait longer than this; None: only ``max_queue``
     counts."""
-    step_seconds: float = 0.08
+    step_seconds: float = 0.07
     """While completions are being generated, prompts are read in pieces that keep a step near
     this duration, which bounds the gap between two tokens."""
     prefix_cache: bool = True
