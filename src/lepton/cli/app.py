@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from lepton import __version__, config
-from lepton.cli import chat, complete, doctor, keys, models, serve
+from lepton.cli import chat, complete, doctor, keys, models, serve, top
 from lepton.cli.console import fail, output
 from lepton.cli.language import chinese, say, translate
 from lepton.errors import (
@@ -61,6 +61,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.command("run")(complete.run)
+app.command("top")(top.top)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")

@@ -9,9 +9,31 @@ CHINESE: dict[str, str] = {
         "通过 HTTP 提供模型服务，兼容 OpenAI 接口，并附试用网页。"
     ),
     "Chat with a model in the terminal.": "在终端里与模型对话。",
-    "Answer one prompt and print the answer as it is written.": "回答一个提示，边生成边输出。",
+    "Answer one prompt and print the answer as it is written, or a file of prompts.": (
+        "回答一个提示并边生成边输出，或批量回答一个文件里的提示。"
+    ),
+    "Prompts as JSON lines: objects with prompt or messages, and id if wanted.": (
+        "每行一个 JSON 对象的提示文件：含 prompt 或 messages，可带 id。"
+    ),
+    "Answers as JSON lines, for --input; an interrupted run is resumed.": (
+        "与 --input 一起使用的回答文件，每行一个 JSON；中断后可继续。"
+    ),
+    "Completions computed together, for --input; 64 if not given.": (
+        "与 --input 一起使用：同时计算的回答数；不给出则为 64。"
+    ),
+    "give both --input and --out, or neither": "--input 与 --out 须同时给出，或都不给出",
+    "--input takes the place of --prompt and --json": "--input 代替 --prompt 与 --json",
+    "{rows} rows, {resumed} of them from an earlier run, {failed} with an error; "
+    "{tokens} tokens generated, {cached} of {prompt} prompt tokens found in the cache": (
+        "共 {rows} 行，其中 {resumed} 行来自先前的运行，{failed} 行出错；"
+        "生成 {tokens} 个 token，提示的 {prompt} 个 token 中 {cached} 个取自缓存"
+    ),
+    "Answering": "正在回答",
     "Show what this machine offers, which models are here and which would fit.": (
         "显示本机的能力、已有的模型以及能运行的模型。"
+    ),
+    "Watch a running server: streams, tokens per second, queue, cache, latency.": (
+        "查看运行中的服务器：并发、每秒 token 数、队列、缓存与延迟。"
     ),
     "List, download, describe and verify models.": "列出、下载、查看和校验模型。",
     "List the models of the catalogue and which of them are on this machine.": (
@@ -91,10 +113,28 @@ CHINESE: dict[str, str] = {
     ),
     "Completions computed together.": "同时计算的回答数。",
     "Requests that may wait; more get HTTP 429.": "可排队的请求数；超出的得到 HTTP 429。",
+    "Longest wait in the queue; requests that would wait longer get HTTP 429.": (
+        "排队的最长时间；需等待更久的请求得到 HTTP 429。"
+    ),
+    "Time after which a request ends with what it has.": "请求的时限，到时以已生成的内容结束。",
+    "Longest step while prompts are read beside others' answers: bounds their gaps.": (
+        "边读新提示边回答他人时单步的最长时间，限制 token 的间隔。"
+    ),
+    "Find beginnings of prompts read before.": "复用以前读过的提示开头。",
+    "Guess tokens from earlier text and verify them, where that is faster (lookup).": (
+        "在更快时，从已有文本猜测 token 并加以验证（lookup）。"
+    ),
     "Most tokens of one completion.": "单个回答最多的 token 数。",
     "Time to finish requests after SIGTERM.": "收到 SIGTERM 后完成请求的时间。",
+    "OpenTelemetry collector for traces: http://127.0.0.1:4318/v1/traces": (
+        "接收链路追踪的 OpenTelemetry 收集器：http://127.0.0.1:4318/v1/traces"
+    ),
     "Least level that is logged.": "记录日志的最低级别。",
     "How log entries are written.": "日志的格式。",
+    "Address of the server.": "服务器的地址。",
+    "Time between two readings.": "两次读取的间隔。",
+    "Read twice, print once, and end.": "读取两次，输出一次后结束。",
+    "Print JSON instead of a view, once.": "输出一次 JSON，不显示画面。",
     # Messages
     "Error:": "错误：",
     "unexpected {kind}: {error}; LEPTON_DEBUG=1 shows where": (
@@ -150,6 +190,23 @@ CHINESE: dict[str, str] = {
     "{tokens} tokens, {rate:.1f} tokens/s": "{tokens} 个 token，每秒 {rate:.1f} 个",
     "Name a file: /save FILE": "请给出文件名：/save 文件",
     "Saved to {file}.": "已保存到 {file}。",
+    # Top
+    "reading {url}": "正在读取 {url}",
+    "no metrics from {url}: {reason}": "无法从 {url} 取得指标：{reason}",
+    "Streams": "进行中",
+    "Waiting": "排队",
+    "Oldest wait": "最长等待",
+    "Requests/s": "请求/秒",
+    "Refused/s": "拒绝/秒",
+    "First token p50 / p99": "首个 token p50 / p99",
+    "Between tokens p50 / p99": "token 间隔 p50 / p99",
+    "Prompt tokens/s": "提示 token/秒",
+    "Prefix cache hits": "前缀缓存命中",
+    "Drafts accepted": "猜测命中",
+    "Preemptions": "抢占次数",
+    "Step": "单步用时",
+    "Processors": "处理器",
+    "Tokens/s": "token/秒",
     # Tables
     "Name": "名称",
     "Model": "模型",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +19,6 @@ from lepton.errors import ConfigurationError
 from lepton.models.loader import load_model
 from lepton.telemetry import configure_logging
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
 
 class LogLevel(StrEnum):
     """Levels of the log, the most talkative first."""
@@ -37,14 +34,6 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
-
-
-def bytes_of(text: str) -> int:
-    """A number of bytes such as ``512M`` or ``4GiB``; raises typer.BadParameter."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise typer.BadParameter(say("write bytes such as 512M or 4G"))
-    return int(float(match.group(1)) * _UNITS[match.group(2)])
 
 
 def serve(
@@ -80,20 +69,42 @@ def serve(
         typer.Option(metavar="NAME", help="Host name accepted without keys; may be repeated."),
     ] = None,
     context_length: options.ContextLength = None,
-    cache_memory: Annotated[
-        int | None,
-        typer.Option(
-            parser=bytes_of,
-            metavar="BYTES",
-            help="Memory for the KV cache, such as 4G; a quarter of what is free if not given.",
-        ),
-    ] = None,
+    cache_memory: options.CacheMemory = None,
     max_sequences: Annotated[
         int, typer.Option(min=1, metavar="N", help="Completions computed together.")
     ] = 32,
     max_queue: Annotated[
         int, typer.Option(min=1, metavar="N", help="Requests that may wait; more get HTTP 429.")
     ] = 256,
+    max_queue_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="Longest wait in the queue; requests that would wait longer get HTTP 429.",
+        ),
+    ] = None,
+    request_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="SECONDS", help="Time after which a request ends with what it has."
+        ),
+    ] = None,
+    step_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="Longest step while prompts are read beside others' answers: bounds their gaps.",
+        ),
+    ] = EngineConfig.step_seconds,
+    prefix_cache: Annotated[
+        bool,
+        typer.Option(
+            "--prefix-cache/--no-prefix-cache", help="Find beginnings of prompts read before."
+        ),
+    ] = True,
+    speculation: options.Speculation = EngineConfig.speculation,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Most tokens of one completion.")
     ] = None,
@@ -105,6 +116,14 @@ def serve(
         float,
         typer.Option(min=0.0, metavar="SECONDS", help="Time to finish requests after SIGTERM."),
     ] = 30.0,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            metavar="URL",
+            help="OpenTelemetry collector for traces: http://127.0.0.1:4318/v1/traces",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="Least level that is logged.")] = (
         LogLevel.INFO
     ),
@@ -130,6 +149,9 @@ def serve(
         cors_origins=tuple(cors_origin or ()),
         allowed_hosts=tuple(allowed_host or ()),
         max_tokens=max_tokens,
+        max_queue_seconds=max_queue_seconds,
+        request_seconds=request_timeout,
+        otlp_endpoint=otlp_endpoint,
         drain_seconds=grace,
     )
     engine_config = EngineConfig(
@@ -138,17 +160,24 @@ def serve(
         max_sequences=max_sequences,
         max_step_tokens=max(EngineConfig.max_step_tokens, max_sequences),
         max_queue=max_queue,
+        max_queue_seconds=max_queue_seconds,
+        step_seconds=step_seconds,
+        prefix_cache=prefix_cache,
+        speculation=speculation,
         threads=threads,
         precision=precision,
         kv_dtype=kv_dtype,
         quantize=quantize,
     )
-    with bind(settings) as listener:
+
+    def load() -> AsyncEngine:
         if pull or (pull is None and model == config.DEFAULT_MODEL):
             pull_if_missing(model)
         with notices.status(say("Loading {model}", model=model)):
-            engine = AsyncEngine(load_model(model), engine_config)
-        serve_http(engine, settings, listener=listener, on_ready=_announce)
+            return AsyncEngine(load_model(model), engine_config)
+
+    with bind(settings) as listener:
+        serve_http(load, settings, listener=listener, on_ready=_announce)
 
 
 def _announce(url: str) -> None:

@@ -9,11 +9,13 @@ from lepton.engine.outputs import (
     FinishReason,
     OutputDelta,
     RequestOutput,
+    RequestTimings,
     TokenChance,
     TokenLogprob,
     Usage,
 )
 from lepton.engine.prompts import encode_chat, encode_prompt
+from lepton.engine.request_options import RequestOptions
 from lepton.engine.sampling_params import SamplingParams
 
 __all__ = [
@@ -24,8 +26,10 @@ __all__ = [
     "EngineStats",
     "FinishReason",
     "OutputDelta",
+    "RequestOptions",
     "RequestOutput",
     "RequestStream",
+    "RequestTimings",
     "SamplingParams",
     "TokenChance",
     "TokenLogprob",

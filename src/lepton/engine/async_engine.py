@@ -16,6 +16,7 @@ from lepton.engine.config import EngineConfig
 from lepton.engine.core import EngineCore
 from lepton.engine.delivery import Delivery, Mailbox
 from lepton.engine.outputs import EngineStats, OutputDelta
+from lepton.engine.request_options import RequestOptions
 from lepton.engine.sampling_params import SamplingParams
 from lepton.errors import CapacityError, RequestError, UnavailableError
 
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 _STOP_SECONDS = 30.0
+_MOST_FAULTS, _FAULT_SECONDS = 3, 60.0
+"""So many faults of the loop are survived in so many seconds."""
+_FAULT = "internal error: the engine was restarted"
 
 
 class RequestStream(AsyncIterator[OutputDelta]):
@@ -39,21 +43,32 @@ class RequestStream(AsyncIterator[OutputDelta]):
 
     def __init__(self, request_id: str, mailbox: Mailbox, abort: Callable[[str], None]) -> None:
         self.request_id = request_id
+        self.finished = False
+        """Whether the last delta has been read, or the stream was closed."""
         self._mailbox = mailbox
         self._abort = abort
-        self._finished = False
+        self._unread: deque[OutputDelta] = deque()
 
     async def __anext__(self) -> OutputDelta:
         """The next delta, merged with what came since the last call for the same index."""
-        if self._finished:
-            raise StopAsyncIteration
-        try:
-            delta = await self._mailbox.get()
-        except BaseException:
-            self._close()
-            raise
-        self._finished = delta.usage is not None
-        return delta
+        while not self._unread:
+            if self.finished:
+                raise StopAsyncIteration
+            try:
+                await self._mailbox.filled.wait()
+            except BaseException:
+                self._close()
+                raise
+            self._mailbox.filled.clear()
+            self._unread.extend(self.take())
+        return self._unread.popleft()
+
+    def take(self) -> list[OutputDelta]:
+        """Everything that came since the last call, one delta per completion; never waits."""
+        deltas = [] if self.finished else self._mailbox.take()
+        if deltas and deltas[-1].usage is not None:
+            self.finished = True
+        return deltas
 
     async def aclose(self) -> None:
         """Abort the request unless it has finished."""
@@ -63,8 +78,8 @@ class RequestStream(AsyncIterator[OutputDelta]):
         self._close()
 
     def _close(self) -> None:
-        if not self._finished:
-            self._finished = True
+        if not self.finished:
+            self.finished = True
             self._abort(self.request_id)
 
 
@@ -77,12 +92,11 @@ class AsyncEngine:
         self._core = EngineCore(model, self._config)
         self._delivery = Delivery()
         self._aborted: deque[str] = deque()
-        self._pace = _Pace()
         self._tick = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="lepton-engine", daemon=True)
         self._condition = threading.Condition()
         """Guards everything below."""
-        self._new: list[Request] = []
+        self._new: deque[Request] = deque()
         self._refusal: str | None = "the engine has not been started"
         self._cancel_all = False
         self._stopping = False
@@ -102,11 +116,14 @@ class AsyncEngine:
         *,
         request_id: str | None = None,
         echo_logprobs: bool = False,
+        options: RequestOptions | None = None,
+        filled: asyncio.Event | None = None,
     ) -> RequestStream:
         """Queue a request now and return its deltas: ``async for delta in engine.generate(…)``.
 
         Called in a running event loop; not a coroutine. With ``echo_logprobs`` the first delta
-        carries ``prompt_logprobs``.
+        carries ``prompt_logprobs``. ``filled``, which several requests may share, is set whenever
+        there is something to `RequestStream.take`.
 
         Raises, at the call: RequestError (empty prompt, id outside the vocabulary, longer than the
         context: code ``context_length_exceeded``), CapacityError (queue full, see
@@ -115,13 +132,17 @@ class AsyncEngine:
         loop = asyncio.get_running_loop()
         request_id = request_id or uuid.uuid4().hex
         request = self._core.make_request(
-            request_id, prompt_token_ids, params or SamplingParams(), echo_logprobs=echo_logprobs
+            request_id,
+            prompt_token_ids,
+            params or SamplingParams(),
+            echo_logprobs=echo_logprobs,
+            options=options,
         )
         with self._condition:
             self._check_room()
             if request_id in self._delivery:
                 raise RequestError(f"request id {request_id!r} is in use", param="request_id")
-            mailbox = self._delivery.open(request_id, loop)
+            mailbox = self._delivery.open(request_id, loop, filled)
             self._new.append(request)
             self._condition.notify()
         return RequestStream(request_id, mailbox, self.abort)
@@ -193,22 +214,47 @@ class AsyncEngine:
         if self._refusal is not None:
             raise UnavailableError(self._refusal)
         waiting = self._core.num_queued + len(self._new)
+        expected = self._core.queue_pace.wait(waiting)
+        limit = self._config.max_queue_seconds
         if waiting >= self._config.max_queue:
             raise CapacityError(
                 f"{waiting} requests are waiting already; try again later",
-                retry_after=self._pace.seconds_per_request,
+                retry_after=max(1.0, expected),
+            )
+        if limit is not None and expected > limit:
+            raise CapacityError(
+                f"{waiting} requests are waiting already, for about {expected:.1f} seconds; "
+                "try again later",
+                retry_after=max(1.0, expected - limit),
             )
 
     def _run(self) -> None:
         try:
-            while self._turn():
-                pass
+            self._supervise()
         except BaseException:
             logger.exception("the engine's step loop died")
         finally:
             with self._condition:
                 self._refusal = self._refusal or "the engine has stopped"
             self._delivery.fail_all("the engine has stopped")
+
+    def _supervise(self) -> None:
+        """Go round until it is time to stop; begin anew after faults, unless they keep coming."""
+        faults: deque[float] = deque(maxlen=_MOST_FAULTS)
+        while True:
+            try:
+                if not self._turn():
+                    return
+            except Exception:
+                logger.exception("a fault in the engine's step loop; every request is ended")
+                now = time.monotonic()
+                if len(faults) == _MOST_FAULTS and now - faults[0] < _FAULT_SECONDS:
+                    raise
+                faults.append(now)
+                self._delivery.post(self._core.restart(_FAULT))
+                with self._condition:
+                    new = {request.request_id for request in self._new}
+                self._delivery.fail_all(_FAULT, keep=new)
 
     def _turn(self) -> bool:
         """Take in what callers want, compute one step, deliver; False when it is time to stop."""
@@ -217,9 +263,8 @@ class AsyncEngine:
                 self._condition.wait(_IDLE_SECONDS)
             # Before the new requests are added, so that what is to be aborted is known by then.
             aborted = [self._aborted.popleft() for _ in range(len(self._aborted))]
-            for request in self._new:
-                self._core.add(request)
-            self._new.clear()
+            while self._new:
+                self._core.add(self._new.popleft())
             stopping = self._stopping
             cancel_all, self._cancel_all = self._cancel_all or stopping, False
             self._tick = time.monotonic()
@@ -228,23 +273,5 @@ class AsyncEngine:
             deltas += self._core.abort_all()
         if self._core.has_work:
             deltas += self._core.step()
-        self._pace.note(sum(delta.usage is not None for delta in deltas))
         self._aborted.extend(self._delivery.post(deltas))
         return not stopping
-
-
-class _Pace:
-    """How fast requests finish, to tell the refused when to come back."""
-
-    def __init__(self) -> None:
-        self.seconds_per_request = 1.0
-        """Running mean, between 1 and 60."""
-        self._last = time.monotonic()
-
-    def note(self, finished: int) -> None:
-        """Take in how many requests have finished since the last call."""
-        if finished:
-            now = time.monotonic()
-            mean = 0.8 * self.seconds_per_request + 0.2 * (now - self._last) / finished
-            self.seconds_per_request = min(60.0, max(1.0, mean))
-            self._last = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lepton.errors import ConfigurationError
 from lepton.models.executors import ExecutorKind, KvDtype, Precision, Quantize, check_choice
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lepton.models.loader import Model
 
     ExecutorFactory = Callable[[Model, int], Executor]
+
+Speculation = Literal["lookup", "off"]
 
 _NATIVE_CHOICES = {"precision": Precision, "kv_dtype": KvDtype, "quantize": Quantize}
 
@@ -33,6 +35,19 @@ class EngineConfig:
     """Tokens in one step; longer prompts are read in several."""
     max_queue: int = 256
     """Requests that may wait; more are refused with CapacityError."""
+    max_queue_seconds: float | None = None
+    """Refuse a request that would probably wait longer than this; None: only ``max_queue``
+    counts."""
+    step_seconds: float = 0.07
+    """While completions are being generated, prompts are read in pieces that keep a step near
+    this duration, which bounds the gap between two tokens."""
+    prefix_cache: bool = True
+    """Find prompts, or beginnings of them, that earlier requests have left in the cache."""
+    speculation: Speculation = "lookup"
+    """``lookup``: where it pays, guess the next tokens from earlier text and verify several in one
+    step, which changes no token; ``off``: one token a step."""
+    max_draft_tokens: int = 12
+    """Most tokens guessed at a time for one completion."""
     threads: int = 0
     """Threads of the native executor; 0 takes what the machine or its cgroup allows."""
     precision: Precision = "exact"
@@ -47,13 +62,18 @@ class EngineConfig:
     """By name, or a function of the model and the number of blocks."""
 
     def __post_init__(self) -> None:
-        for name in ("max_sequences", "max_step_tokens", "max_queue"):
+        for name in ("max_sequences", "max_step_tokens", "max_queue", "max_draft_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("context_length", "cache_memory"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}")
+        for name in ("max_queue_seconds", "step_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigurationError(f"{name} must be above 0 seconds, not {value}")
+        check_choice("speculation", self.speculation, Speculation)
         if self.threads < 0:
             raise ConfigurationError(f"threads must be 0 (automatic) or more, not {self.threads}")
         if self.max_step_tokens < self.max_sequences:

@@ -6,22 +6,28 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence as SequenceOf
-from itertools import accumulate, compress
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from lepton.engine.block_hashes import BlockHashes
 from lepton.engine.block_pool import BlockPool
 from lepton.engine.cache_plan import build_executor
 from lepton.engine.config import EngineConfig
-from lepton.engine.logprobs import token_logprob
-from lepton.engine.outputs import EngineStats, FinishReason, OutputDelta, TokenLogprob
+from lepton.engine.outputs import EngineStats, FinishReason, OutputDelta
+from lepton.engine.progress import Gain, advance, collect_prompt_logprobs
+from lepton.engine.queue_pace import QueuePace
+from lepton.engine.request_options import RequestOptions
 from lepton.engine.runner import ModelRunner
-from lepton.engine.sampler import Choice, Sampler
+from lepton.engine.sampler import Choice, Sampler, num_accepted
 from lepton.engine.sampling_params import SamplingParams
-from lepton.engine.scheduler import Chunk, Scheduler
+from lepton.engine.scheduler import Scheduler
 from lepton.engine.sequence import Request, Sequence
+from lepton.engine.speculation import Speculator
+from lepton.engine.step_pacer import StepPacer
+from lepton.engine.step_plan import Chunk
 from lepton.engine.text import TextStream
 from lepton.errors import EngineError, LeptonError, RequestError
-from lepton.models.executors.base import Float32Array
+from lepton.models.executors.base import BLOCK_SIZE, Float32Array
 
 if TYPE_CHECKING:
     from lepton.models.loader import Model
@@ -44,23 +50,39 @@ class EngineCore:
         self.config = config
         self.executor, self.context_length = build_executor(model, config)
         self.pool = BlockPool(self.executor.num_blocks)
-        self.scheduler = Scheduler(
+        self.pacer = StepPacer(config.step_seconds)
+        self.scheduler = self._new_scheduler()
+        self.speculator: Speculator | None = None
+        if config.speculation != "off":
+            self.speculator = Speculator(self.pacer, config.max_draft_tokens)
+        self.queue_pace = QueuePace()
+        self._runner = ModelRunner(self.executor)
+        self._sampler = Sampler(getattr(self.executor, "pool", None))
+        self._requests: dict[str, Request] = {}
+        self._timed: dict[str, Request] = {}
+        """Those that have a timeout."""
+        self._steps = 0
+        self._prompt_tokens = 0
+        self._generated_tokens = 0
+        self._last_step_seconds = 0.0
+        self._drafts = 0
+        self._draft_tokens = 0
+        self._accepted_tokens = 0
+        self._timeouts = 0
+        self._failed_steps = 0
+        self._restarts = 0
+
+    def _new_scheduler(self) -> Scheduler:
+        config = self.config
+        return Scheduler(
             self.pool,
             max_sequences=config.max_sequences,
             max_step_tokens=config.max_step_tokens,
             max_logit_rows=max(
                 config.max_sequences + 1, _LOGIT_BYTES // (4 * self.executor.vocab_size)
             ),
+            pacer=self.pacer,
         )
-        self._runner = ModelRunner(self.executor)
-        self._sampler = Sampler(getattr(self.executor, "pool", None))
-        self._requests: dict[str, Request] = {}
-        self.num_queued = 0
-        """Requests with a waiting sequence when the last step began, and newer ones."""
-        self._steps = 0
-        self._prompt_tokens = 0
-        self._generated_tokens = 0
-        self._last_step_seconds = 0.0
 
     def make_request(
         self,
@@ -69,9 +91,13 @@ class EngineCore:
         params: SamplingParams,
         *,
         echo_logprobs: bool = False,
+        options: RequestOptions | None = None,
     ) -> Request:
         """Check a request against the model; RequestError when it can never be answered."""
         prompt = self.check_tokens(prompt_token_ids, param="prompt")
+        options = options or RequestOptions()
+        hashes = BlockHashes(options.salt if self.config.prefix_cache else secrets.token_hex())
+        hashes.upto(len(prompt) // BLOCK_SIZE, prompt)
         request = Request(
             request_id=request_id,
             prompt_token_ids=prompt,
@@ -81,6 +107,8 @@ class EngineCore:
             stop_token_ids=frozenset(params.stop_token_ids)
             | (frozenset() if params.ignore_eos else self.model.tokenizer.eos_token_ids),
             echo_logprobs=echo_logprobs,
+            options=options,
+            hashes=hashes,
         )
         for index in range(params.n):
             detokenizer = self.model.tokenizer.detokenizer(continuation=True)
@@ -109,7 +137,8 @@ class EngineCore:
     def add(self, request: Request) -> None:
         """Queue a request that ``make_request`` has checked."""
         self._requests[request.request_id] = request
-        self.num_queued += 1
+        if request.options.timeout is not None or request.options.queue_timeout is not None:
+            self._timed[request.request_id] = request
         for sequence in request.sequences:
             self.scheduler.add(sequence)
 
@@ -129,6 +158,11 @@ class EngineCore:
         ]
 
     @property
+    def num_queued(self) -> int:
+        """Requests that have not been admitted yet."""
+        return self.scheduler.num_unadmitted
+
+    @property
     def has_work(self) -> bool:
         """Whether a step would compute something."""
         return bool(self._requests)
@@ -136,25 +170,33 @@ class EngineCore:
     def step(self) -> list[OutputDelta]:
         """Compute one ragged batch and return what each completion gained."""
         started = time.perf_counter()
-        chunks = self.scheduler.schedule()
-        self.num_queued = len({sequence.request for sequence in self.scheduler.waiting})
-        if not chunks:
-            return []
-        try:
-            logits = self._runner.run(chunks, [self._num_best(chunk) for chunk in chunks])
-            choices = self._choose(chunks, logits)
-        except Exception as error:
-            logger.exception("a step of %d sequences failed", len(chunks))
-            return self._fail_running(error)
-        deltas: list[OutputDelta] = []
-        first_row = 0
-        for chunk, choice in zip(chunks, choices, strict=True):
-            if chunk.sequence.finish_reason is None:
-                rows = range(first_row, first_row + chunk.num_logits)
-                deltas += self._postprocess(chunk, logits, rows, choice)
-            first_row += chunk.num_logits
+        deltas = self._end_overdue()
+        scheduler = self.scheduler
+        queued, admitted = scheduler.num_unadmitted, scheduler.num_admitted
+        drafts = {} if self.speculator is None else self.speculator.drafts(scheduler.running)
+        plan = scheduler.schedule(drafts)
+        self.queue_pace.note(
+            scheduler.num_admitted - admitted, queued > 0, scheduler.waiting.oldest_arrival
+        )
+        if not plan.chunks:
+            return deltas
+        failed = self._failed_steps
+        deltas += self._compute(plan.chunks)
         self._steps += 1
         self._last_step_seconds = time.perf_counter() - started
+        if self._failed_steps == failed:
+            self.pacer.note(plan.num_decode_rows, plan.prefill_work, self._last_step_seconds)
+        return deltas
+
+    def restart(self, error: str) -> list[OutputDelta]:
+        """End every request and begin with an empty cache, when the state cannot be trusted."""
+        old, evictions = self.scheduler, self.pool.num_evictions
+        self.pool = BlockPool(self.executor.num_blocks)
+        self.pool.num_evictions = evictions
+        self.scheduler = self._new_scheduler()
+        self.scheduler.continue_counts(old)
+        deltas = self.abort_all("error", error)
+        self._restarts += 1
         return deltas
 
     def logits(self, token_ids: SequenceOf[int]) -> Float32Array:
@@ -178,6 +220,18 @@ class EngineCore:
             cached_tokens_total=self.scheduler.num_cached_tokens,
             preemptions_total=self.scheduler.num_preemptions,
             last_step_seconds=self._last_step_seconds,
+            cached_blocks=self.pool.num_cached,
+            cache_queries_total=self.scheduler.num_looked_up_tokens,
+            cache_evictions_total=self.pool.num_evictions,
+            drafts_total=self._drafts,
+            draft_tokens_total=self._draft_tokens,
+            accepted_tokens_total=self._accepted_tokens,
+            timeouts_total=self._timeouts,
+            failed_steps_total=self._failed_steps,
+            restarts_total=self._restarts,
+            prefill_budget=self.pacer.prefill_tokens(len(self.scheduler.running)),
+            oldest_wait_seconds=self.queue_pace.oldest_seconds,
+            estimated_wait_seconds=self.queue_pace.wait(self.num_queued),
         )
 
     def close(self) -> None:
@@ -202,113 +256,140 @@ class EngineCore:
             )
         return room if asked is None else asked
 
+    def _compute(self, chunks: SequenceOf[Chunk]) -> list[OutputDelta]:
+        """What completions gain by some chunks.
+
+        When they fail together they are computed one by one, which gives the same, so that only
+        requests end that cannot be computed.
+        """
+        try:
+            logits = self._runner.run(chunks, [self._num_best(chunk) for chunk in chunks])
+            choices = self._choose(chunks, logits)
+        except Exception as error:
+            self._failed_steps += 1
+            logger.exception("a step of %d sequences failed", len(chunks))
+            for chunk in chunks:
+                chunk.sequence.sampling = None  # It may have taken note of a draft.
+            if len(chunks) == 1:
+                return self._end(chunks[0].sequence.request, "error", _describe(error))
+            return [
+                delta
+                for chunk in chunks
+                if chunk.sequence.finish_reason is None
+                for delta in self._compute([chunk])
+            ]
+        deltas: list[OutputDelta] = []
+        first_row = 0
+        for chunk, chosen in zip(chunks, choices, strict=True):
+            if chunk.sequence.finish_reason is None:
+                rows = range(first_row, first_row + chunk.num_logits)
+                deltas += self._postprocess(chunk, logits, rows, chosen)
+            first_row += chunk.num_logits
+        return deltas
+
     def _num_best(self, chunk: Chunk) -> int:
         """How many of the largest logits of each of a chunk's rows are needed; 0 for all."""
-        alone = chunk.samples and chunk.num_logits == 1
-        return self._sampler.num_best(chunk.sequence) if alone else 0
+        only_samples = chunk.samples and chunk.num_logits == 1 + len(chunk.draft)
+        return self._sampler.num_best(chunk.sequence, chunk.num_logits) if only_samples else 0
 
     def _choose(
         self, chunks: SequenceOf[Chunk], logits: Float32Array
-    ) -> list[Choice | EngineError | None]:
-        """The token that each chunk's last logits lead to; None where none is to be sampled."""
-        samples = [chunk.samples for chunk in chunks]
-        last_rows = [end - 1 for end in accumulate(chunk.num_logits for chunk in chunks)]
-        sequences = [chunk.sequence for chunk in compress(chunks, samples)]
-        found = iter(self._sampler.sample(logits, [*compress(last_rows, samples)], sequences))
-        return [next(found) if sampled else None for sampled in samples]
+    ) -> list[list[Choice | EngineError]]:
+        """The tokens that each chunk's last logits lead to, none where none is to be sampled.
+
+        With a draft they are those of it that are right, and one more.
+        """
+        ends = list(accumulate(chunk.num_logits for chunk in chunks))
+        single = [place for place, chunk in enumerate(chunks) if chunk.samples and not chunk.draft]
+        found = self._sampler.sample(
+            logits,
+            [ends[place] - 1 for place in single],
+            [chunks[place].sequence for place in single],
+        )
+        choices: list[list[Choice | EngineError]] = [[] for _ in chunks]
+        for place, choice in zip(single, found, strict=True):
+            choices[place] = [choice]
+        for place, chunk in enumerate(chunks):
+            if chunk.draft:
+                rows = range(ends[place] - chunk.num_logits, ends[place])
+                choices[place] = self._sampler.verify(logits, rows, chunk.sequence, chunk.draft)
+        return choices
 
     def _postprocess(
-        self, chunk: Chunk, logits: Float32Array, rows: range, choice: Choice | EngineError | None
+        self,
+        chunk: Chunk,
+        logits: Float32Array,
+        rows: range,
+        choices: list[Choice | EngineError],
     ) -> list[OutputDelta]:
         """Take in what a step found for one chunk; whatever fails here ends this request only."""
         sequence = chunk.sequence
         request = sequence.request
         sequence.num_computed = chunk.end
         try:
-            self._collect_prompt_logprobs(chunk, logits, rows)
+            collect_prompt_logprobs(chunk, logits, rows, self._sampler, self.model.tokenizer)
+            self.scheduler.publish(sequence)
             if sequence.num_pending > 0:
                 return []
             if sequence.index == 0 and sequence.num_generated == 0:
                 self._prompt_tokens += sequence.num_prompt_tokens
-            if choice is None:
-                return [self._delta(sequence, finish_reason="length")]
-            if isinstance(choice, EngineError):
-                raise choice
-            return [self._advance(sequence, choice)]
+            if not choices:
+                return [self._delta(sequence, Gain(finish_reason="length"))]
+            self._count_draft(request, chunk.draft, choices)
+            return [self._delta(sequence, self._gain(sequence, choices))]
         except Exception as error:
             logger.exception("request %s failed", request.request_id)
             return self._end(request, "error", _describe(error))
 
-    def _collect_prompt_logprobs(self, chunk: Chunk, logits: Float32Array, rows: range) -> None:
-        sequence = chunk.sequence
-        if sequence.prompt_logprobs is None or not sequence.wants_prompt_logprobs:
-            return
-        first = chunk.end - chunk.num_logits + 1
-        tokens = sequence.token_ids[first : min(chunk.end + 1, sequence.num_prompt_tokens)]
-        count = sequence.request.params.logprobs or 0
-        found = self._sampler.logprobs(logits, list(rows)[: len(tokens)], tokens, count)
-        sequence.prompt_logprobs += [
-            token_logprob(token, row, self.model.tokenizer)
-            for token, row in zip(tokens, found, strict=True)
-        ]
+    def _gain(self, sequence: Sequence, choices: list[Choice | EngineError]) -> Gain:
+        """What a sequence gains by chosen tokens; all but the last are in its cache already."""
+        gain = Gain()
+        for place, choice in enumerate(choices):
+            if isinstance(choice, EngineError):
+                raise choice
+            sequence.num_computed += place > 0
+            advance(sequence, choice, gain, self.model.tokenizer)
+            self._generated_tokens += 1
+            if gain.finish_reason is not None:
+                break
+        return gain
 
-    def _advance(self, sequence: Sequence, choice: Choice) -> OutputDelta:
-        """Append the next token, settle its text and see whether the sequence ends."""
-        token_id, row_logprobs = choice
-        logprobs = None
-        if row_logprobs is not None:
-            logprobs = (token_logprob(token_id, row_logprobs, self.model.tokenizer),)
-        sequence.token_ids.append(token_id)
-        self._generated_tokens += 1
-        text, finish_reason = self._settle(sequence, token_id)
-        return self._delta(sequence, text, (token_id,), logprobs, finish_reason)
+    def _count_draft(
+        self, request: Request, draft: SequenceOf[int], choices: list[Choice | EngineError]
+    ) -> None:
+        if draft:
+            accepted = num_accepted(choices, draft)
+            self._drafts += 1
+            self._draft_tokens += len(draft)
+            self._accepted_tokens += accepted
+            request.num_draft_tokens += len(draft)
+            request.num_accepted_tokens += accepted
 
-    def _settle(self, sequence: Sequence, token_id: int) -> tuple[str, FinishReason | None]:
-        """The text a new token settles, and why the sequence ends with it, if it does."""
-        request, stream = sequence.request, sequence.text
-        if token_id in request.stop_token_ids:
-            return stream.flush(), "stop"
-        num_generated = sequence.num_generated
-        text = stream.add(token_id, match_stops=num_generated > request.params.min_tokens)
-        if stream.stopped:
-            return text, "stop"
-        if num_generated >= request.max_tokens:
-            return text + stream.flush(), "length"
-        return text, None
-
-    def _delta(
-        self,
-        sequence: Sequence,
-        text: str = "",
-        token_ids: tuple[int, ...] = (),
-        logprobs: tuple[TokenLogprob, ...] | None = None,
-        finish_reason: FinishReason | None = None,
-        error: str | None = None,
-    ) -> OutputDelta:
+    def _delta(self, sequence: Sequence, gain: Gain, error: str | None = None) -> OutputDelta:
         """A delta; with a finish_reason it also ends the sequence."""
         request = sequence.request
-        if finish_reason is not None:
-            sequence.finish_reason = finish_reason
-            self.scheduler.remove(sequence)
+        if gain.finish_reason is not None:
+            sequence.finish_reason = gain.finish_reason
+            self.scheduler.remove(sequence, trusted=gain.finish_reason != "error")
         prompt_logprobs = None
         if sequence.prompt_logprobs is not None and not sequence.wants_prompt_logprobs:
             prompt_logprobs = tuple(sequence.prompt_logprobs)
             sequence.prompt_logprobs = None
-        finished = finish_reason is not None and request.finished
+        finished = gain.finish_reason is not None and request.finished
         if finished:
             self._requests.pop(request.request_id, None)
-            if not self._requests:
-                self.num_queued = 0  # No step will come to count again.
+            self._timed.pop(request.request_id, None)
         return OutputDelta(
             request_id=request.request_id,
             index=sequence.index,
-            text=text,
-            token_ids=token_ids,
-            logprobs=logprobs,
-            finish_reason=finish_reason,
+            text=gain.text,
+            token_ids=tuple(gain.token_ids),
+            logprobs=tuple(gain.logprobs) if gain.logprobs else None,
+            finish_reason=gain.finish_reason,
             usage=request.usage if finished else None,
             prompt_logprobs=prompt_logprobs,
             error=error,
+            timings=request.timings(time.monotonic()) if finished else None,
         )
 
     def _end(
@@ -316,17 +397,20 @@ class EngineCore:
     ) -> list[OutputDelta]:
         """End the unfinished sequences of a request, with the text they still hold."""
         return [
-            self._delta(sequence, _flush(sequence), finish_reason=reason, error=error)
+            self._delta(sequence, Gain(_flush(sequence), finish_reason=reason), error)
             for sequence in request.sequences
             if sequence.finish_reason is None
         ]
 
-    def _fail_running(self, error: Exception) -> list[OutputDelta]:
-        """End every request that had a part in a failed step: its cache cannot be trusted."""
-        requests = dict.fromkeys(sequence.request for sequence in self.scheduler.running)
-        return [
-            delta for request in requests for delta in self._end(request, "error", _describe(error))
-        ]
+    def _end_overdue(self) -> list[OutputDelta]:
+        """End the requests whose time is up."""
+        now = time.monotonic()
+        deltas = []
+        for request in list(self._timed.values()):
+            if (reason := request.overdue(now)) is not None:
+                self._timeouts += 1
+                deltas += self._end(request, "timeout", reason)
+        return deltas
 
 
 def _flush(sequence: Sequence) -> str:

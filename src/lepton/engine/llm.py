@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from lepton.engine.config import EngineConfig
 from lepton.engine.core import EngineCore
 from lepton.engine.merging import RequestCollector
+from lepton.engine.ordering import throughput_order
 from lepton.engine.outputs import OutputDelta, RequestOutput
 from lepton.engine.prompts import Message, Prompt, encode_chat, encode_prompt
 from lepton.engine.sampling_params import SamplingParams
@@ -54,6 +55,11 @@ class LLM:
     def model(self) -> Model:
         """The loaded model."""
         return self._core.model
+
+    @property
+    def config(self) -> EngineConfig:
+        """The engine's limits and choices."""
+        return self._core.config
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -97,6 +103,34 @@ class LLM:
         listed = cast("Sequence[Sequence[Message]]", [messages] if one else messages)
         return self._complete([encode_chat(self.model, each) for each in listed], params, progress)
 
+    def generate_each(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> Iterator[tuple[int, RequestOutput]]:
+        """Complete prompts of token ids; each output as soon as it is finished, with its place.
+
+        They are computed in the order of best throughput, whatever theirs is: prompts that begin
+        alike together, long ones first. Checked at the call, computed as it is read; closing the
+        iterator ends what is left.
+        """
+        requests = self._requests(prompts, params)
+        places = {request.request_id: place for place, request in enumerate(requests)}
+        collectors = {
+            request.request_id: RequestCollector(request.request_id, request.prompt_token_ids)
+            for request in requests
+        }
+        deltas = self._run([requests[place] for place in throughput_order(prompts)])
+        return (
+            (places[delta.request_id], collectors.pop(delta.request_id).output())
+            for delta in deltas
+            if collectors[delta.request_id].add(delta)
+        )
+
+    def check(self, prompt: Sequence[int], params: SamplingParams | None = None) -> None:
+        """Raise RequestError when token ids can never be completed with such parameters."""
+        self._core.make_request("check", prompt, params or SamplingParams())
+
     def stream(
         self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None
     ) -> Iterator[OutputDelta]:
@@ -139,22 +173,25 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None,
         progress: bool,
     ) -> list[RequestOutput]:
+        outputs: dict[int, RequestOutput] = {}
+        with _progress(len(prompts), progress) as advance:
+            for place, output in self.generate_each(prompts, params):
+                outputs[place] = output
+                advance()
+        return [outputs[place] for place in range(len(prompts))]
+
+    def _requests(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+    ) -> list[Request]:
         if params is None or isinstance(params, SamplingParams):
             params = [params or SamplingParams()] * len(prompts)
         if len(params) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts but {len(params)} sampling parameters")
-        requests = [self._request(*pair) for pair in zip(prompts, params, strict=True)]
-        collectors = {
-            request.request_id: RequestCollector(request.request_id, request.prompt_token_ids)
-            for request in requests
-        }
-        with _progress(len(requests), progress) as advance:
-            for delta in self._run(requests):
-                if collectors[delta.request_id].add(delta):
-                    advance()
-        return [collector.output() for collector in collectors.values()]
+        return [self._request(*pair) for pair in zip(prompts, params, strict=True)]
 
-    def _request(self, prompt: list[int], params: SamplingParams) -> Request:
+    def _request(self, prompt: Sequence[int], params: SamplingParams) -> Request:
         return self._core.make_request(f"request-{next(self._numbers)}", prompt, params)
 
     def _run(self, requests: Sequence[Request]) -> Iterator[OutputDelta]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "cancelled", "timeout", "error"]
 """``stop``: end-of-sequence, stop id or stop string; ``length``: max_tokens or the context is used
-up; ``cancelled``: aborted; ``error``: the request failed, see the ``error`` text beside it."""
+up; ``cancelled``: aborted; ``timeout``: the request's time was up, see the ``error`` text beside
+it; ``error``: the request failed, see there too."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,25 @@ class Usage:
     completion_tokens: int
     cached_tokens: int = 0
     """Prompt tokens whose keys and values were already in the cache."""
+
+
+@dataclass(frozen=True)
+class RequestTimings:
+    """When what happened to a request, by ``time.monotonic()``, and what it took.
+
+    None: it did not come to that. Sampled tokens of all its completions count together.
+    """
+
+    arrived: float
+    scheduled: float | None
+    """Admitted for the first time: the end of the queue, the beginning of prefill."""
+    first_token: float | None
+    """The end of prefill, the beginning of decode."""
+    finished: float
+    preemptions: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+    """Draft tokens that were right."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ class CompletionOutput:
     logprobs: tuple[TokenLogprob, ...] | None = None
     """One per token id."""
     error: str | None = None
-    """What went wrong, when finish_reason is ``error``."""
+    """What went wrong, when finish_reason is ``error`` or ``timeout``."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +104,9 @@ class OutputDelta:
     prompt_logprobs: PromptLogprobs | None = None
     """With ``echo_logprobs``: set once, on the first delta of the request."""
     error: str | None = None
-    """What went wrong, when finish_reason is ``error``."""
+    """What went wrong, when finish_reason is ``error`` or ``timeout``."""
+    timings: RequestTimings | None = None
+    """Set beside ``usage``."""
 
 
 @dataclass(frozen=True)
@@ -106,3 +128,25 @@ class EngineStats:
     cached_tokens_total: int
     preemptions_total: int
     last_step_seconds: float
+    cached_blocks: int = 0
+    """Blocks that nobody holds and whose content may be found again; they count as free."""
+    cache_queries_total: int = 0
+    """Prompt tokens looked up in the prefix cache; ``cached_tokens_total`` of them were there."""
+    cache_evictions_total: int = 0
+    """Cached blocks that gave way to new content."""
+    drafts_total: int = 0
+    """Speculations: runs of draft tokens verified in one step."""
+    draft_tokens_total: int = 0
+    accepted_tokens_total: int = 0
+    """Draft tokens that were right."""
+    timeouts_total: int = 0
+    """Requests whose time was up."""
+    failed_steps_total: int = 0
+    restarts_total: int = 0
+    """Times that the step loop was begun anew after a fault outside any request."""
+    prefill_budget: int = 0
+    """Prompt tokens that may share the next step; 0: as many as a step may have."""
+    oldest_wait_seconds: float = 0.0
+    """Age of the oldest request that has not been admitted yet."""
+    estimated_wait_seconds: float = 0.0
+    """How long a request that arrives now is likely to wait for its admission."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 
 from lepton.engine.block_pool import BlockPool, blocks_for
-from lepton.engine.scheduler import Chunk
+from lepton.engine.step_plan import Chunk
 from lepton.errors import EngineError
 from lepton.models.executors.base import Batch, Executor, Float32Array
 
@@ -54,12 +54,15 @@ def build_batch(chunks: SequenceOf[Chunk], num_best: SequenceOf[int]) -> Batch:
     positions: list[int] = []
     row_starts = [0]
     logit_rows: list[int] = []
-    tables = [chunk.sequence.block_table[: blocks_for(chunk.end)] for chunk in chunks]
+    tables = [
+        chunk.sequence.block_table[: blocks_for(chunk.start + chunk.num_rows)] for chunk in chunks
+    ]
     width = max(map(len, tables))
     blocks: list[int] = []
     for chunk, table in zip(chunks, tables, strict=True):
         token_ids += chunk.sequence.token_ids[chunk.start : chunk.end]
-        positions += range(chunk.start, chunk.end)
+        token_ids += chunk.draft
+        positions += range(chunk.start, chunk.start + chunk.num_rows)
         row_starts.append(len(token_ids))
         logit_rows += range(len(token_ids) - chunk.num_logits, len(token_ids))
         blocks += table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
 
 from lepton.engine.logprobs import RowLogprobs
@@ -39,28 +40,62 @@ class Sampler:
         """Share the executor's threads, or do without."""
         self._native = _native.Sampler(pool or _native.ThreadPool(1))
 
-    def num_best(self, sequence: Sequence) -> int:
-        """How many of the largest logits decide a sequence's next token; 0: any may matter."""
+    def num_best(self, sequence: Sequence, rows: int = 1) -> int:
+        """How many of the largest logits decide a sequence's next tokens; 0: any may matter."""
         params = sequence.request.params
         if params.logprobs is not None or params.penalized:
             return 0
-        return min(_state(sequence).num_deciding(len(sequence.token_ids)), _ALL)
+        state, position = _state(sequence), len(sequence.token_ids)
+        counts = {state.num_deciding(position + row) for row in range(rows)}
+        return 0 if 0 in counts else min(max(counts), _ALL)
 
     def sample(
-        self, logits: Float32Array, rows: list[int], sequences: list[Sequence]
+        self,
+        logits: Float32Array,
+        rows: SequenceOf[int],
+        sequences: SequenceOf[Sequence],
+        positions: SequenceOf[int] | None = None,
     ) -> list[Choice | EngineError]:
-        """The next token of each sequence from its row of logits [rows, vocab].
+        """The token of each sequence at a position, from its row of logits [rows, vocab].
 
-        In the place of a choice stands an error when the row is not finite or no token is left.
+        Without ``positions`` it is the next. In the place of a choice stands an error when the row
+        is not finite or no token is left.
         """
         states = [_state(sequence) for sequence in sequences]
-        positions = [len(sequence.token_ids) for sequence in sequences]
-        tokens = self._native.sample(logits, rows, states, positions)
+        if positions is None:
+            positions = [len(sequence.token_ids) for sequence in sequences]
+        tokens = self._native.sample(logits, list(rows), states, list(positions))
         logprobs = self._wanted_logprobs(logits, rows, sequences, tokens)
         return [
             Choice(token, logprobs.get(place)) if token >= 0 else EngineError(_FAILURES[token])
             for place, token in enumerate(tokens)
         ]
+
+    def verify(
+        self,
+        logits: Float32Array,
+        rows: SequenceOf[int],
+        sequence: Sequence,
+        draft: SequenceOf[int],
+    ) -> list[Choice | EngineError]:
+        """The tokens that follow a sequence as long as they are those of the draft, and one more.
+
+        Row i of ``rows`` is computed after i tokens of the draft.
+        """
+        position = len(sequence.token_ids)
+        if not sequence.request.params.penalized:
+            choices = self.sample(
+                logits, rows, [sequence] * len(rows), range(position, position + len(rows))
+            )
+            return choices[: 1 + num_accepted(choices, draft)]
+        choices = []
+        for offset, row in enumerate(rows):
+            choices += self.sample(logits, [row], [sequence], [position + offset])
+            if num_accepted(choices, draft) <= offset:
+                break
+            # What is kept is seen by the penalties of the next row.
+            _state(sequence).observe([draft[offset]])
+        return choices
 
     def logprobs(
         self, logits: Float32Array, rows: list[int], token_ids: list[int], count: int
@@ -74,8 +109,8 @@ class Sampler:
     def _wanted_logprobs(
         self,
         logits: Float32Array,
-        rows: list[int],
-        sequences: list[Sequence],
+        rows: SequenceOf[int],
+        sequences: SequenceOf[Sequence],
         tokens: list[int],
     ) -> dict[int, RowLogprobs]:
         """By place in the lists, for the requests that ask for them."""
@@ -93,6 +128,14 @@ class Sampler:
             list(counts.values()),
         )
         return dict(zip(counts, found, strict=True))
+
+
+def num_accepted(choices: SequenceOf[Choice | EngineError], draft: SequenceOf[int]) -> int:
+    """How many tokens of a draft were chosen, up to the first that was not."""
+    for count, (choice, guess) in enumerate(zip(choices, draft, strict=False)):
+        if isinstance(choice, EngineError) or choice.token_id != guess:
+            return count
+    return min(len(choices), len(draft))
 
 
 def _state(sequence: Sequence) -> _native.SamplingState:

@@ -1,109 +1,181 @@
-"""Which tokens of which sequences the next step computes."""
+"""Which sequences run, and which of their tokens the next step computes."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
+from itertools import islice
 
 from lepton.engine.block_pool import BlockPool, blocks_for
+from lepton.engine.fairness import TenantShares
 from lepton.engine.sequence import Sequence
+from lepton.engine.step_pacer import StepPacer
+from lepton.engine.step_plan import StepPlan
+from lepton.engine.waiting import WaitingQueue
 from lepton.models.executors.base import BLOCK_SIZE
 
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive tokens of one sequence that a step computes."""
-
-    sequence: Sequence
-    start: int
-    """Position of the first token."""
-    count: int
-    num_logits: int
-    """How many of the last rows need logits."""
-
-    @property
-    def end(self) -> int:
-        """Position after the last token."""
-        return self.start + self.count
-
-    @property
-    def samples(self) -> bool:
-        """Whether its last logits lead to a new token."""
-        sequence = self.sequence
-        return self.end == len(sequence.token_ids) and sequence.request.max_tokens > 0
+_LOOK_AHEAD = 32
+"""Waiting sequences looked at while those before them wait for blocks that others compute."""
+NO_DRAFTS: Mapping[Sequence, SequenceOf[int]] = {}
 
 
 class Scheduler:
-    """Continuous batching: first in, first out, decoding before reading prompts.
+    """Continuous batching: every step continues all completions and reads some prompts beside them.
 
-    Running sequences are older than waiting ones, and both lists are ordered by arrival. A sequence
-    is admitted when blocks for all its tokens are free, and takes one more whenever it fills its
-    last. When none is left, the youngest is preempted: it gives its blocks back, keeps its tokens,
-    and is computed again later. The oldest can always go on, because no sequence may outgrow the
-    pool. Mutated by the step loop only.
+    A sequence is admitted when blocks for all its tokens are free, those apart that the cache has,
+    and takes one more whenever it fills its last. When none is left, the last of the running ones
+    is preempted, in the order of priority and arrival: it gives its blocks back, keeps its tokens,
+    and finds in the cache what has not been needed meanwhile. The first can always go on, because
+    no sequence may outgrow the pool. Mutated by the step loop only.
     """
 
     def __init__(
-        self, pool: BlockPool, *, max_sequences: int, max_step_tokens: int, max_logit_rows: int
+        self,
+        pool: BlockPool,
+        *,
+        max_sequences: int,
+        max_step_tokens: int,
+        max_logit_rows: int,
+        pacer: StepPacer | None = None,
     ) -> None:
         self.pool = pool
         self.running: list[Sequence] = []
-        self.waiting: deque[Sequence] = deque()
+        """In the order of priority and arrival."""
+        self.shares = TenantShares()
+        self.waiting = WaitingQueue(self.shares)
+        self.num_unadmitted = 0
+        """Requests none of whose sequences has run yet."""
+        self.num_admitted = 0
+        """Requests that were admitted, since the scheduler was made."""
         self.num_preemptions = 0
         self.num_cached_tokens = 0
+        self.num_looked_up_tokens = 0
         self._max_sequences = max_sequences
         self._max_step_tokens = max_step_tokens
         self._max_logit_rows = max_logit_rows
+        self._pacer = pacer or StepPacer(float("inf"))
         self._arrivals = 0
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence."""
         self._arrivals += 1
         sequence.arrival = self._arrivals
-        self.waiting.append(sequence)
+        self.shares.arrive(sequence.request.options.tenant)
+        self.num_unadmitted += sequence.index == 0
+        self.waiting.add(sequence)
 
-    def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence and free its blocks."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-        elif sequence in self.waiting:
+    def remove(self, sequence: Sequence, *, trusted: bool = True) -> None:
+        """Forget a sequence and free its blocks; unless ``trusted``, nobody may find them again."""
+        if sequence in self.waiting:
             self.waiting.remove(sequence)
+        elif sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            return
+        if not trusted:
+            self.pool.forget(sequence.block_table)
+            sequence.num_computed = 0
         self._release(sequence)
+        self.shares.leave(sequence.request.options.tenant)
+        request = sequence.request
+        self.num_unadmitted -= request.scheduled is None and sequence is request.sequences[-1]
+
+    def continue_counts(self, other: Scheduler) -> None:
+        """Count on from where another scheduler stopped."""
+        self.num_admitted = other.num_admitted
+        self.num_preemptions = other.num_preemptions
+        self.num_cached_tokens = other.num_cached_tokens
+        self.num_looked_up_tokens = other.num_looked_up_tokens
 
     def preempt_all(self) -> None:
         """Give all blocks back; every sequence will be computed again."""
         while self.running:
             self._preempt(self.running[-1])
 
-    def schedule(self) -> list[Chunk]:
-        """The chunks of the next step; empty when nothing can or need be computed."""
-        step = _StepBudget(self._max_step_tokens, self._max_logit_rows)
-        preempted = self.num_preemptions
+    def publish(self, sequence: Sequence) -> None:
+        """Let others find the blocks that a sequence has filled."""
+        filled = sequence.num_computed // BLOCK_SIZE
+        if filled > sequence.num_published:
+            hashes = sequence.block_hashes(filled)
+            for index in range(sequence.num_published, filled):
+                self.pool.publish(sequence.block_table[index], hashes[index])
+            sequence.num_published = filled
+
+    def schedule(self, drafts: Mapping[Sequence, SequenceOf[int]] = NO_DRAFTS) -> StepPlan:
+        """The chunks of the next step; none when nothing can or need be computed.
+
+        ``drafts`` holds guesses at the tokens that follow those of running sequences; they are
+        verified where room is to be had without taking it from anyone.
+        """
+        step = StepPlan(self._max_step_tokens, self._max_logit_rows, self._pacer)
+        self._make_way()
         for sequence in list(self.running):
-            decodes = sequence.num_pending == 1 and (
-                self.num_preemptions == preempted or sequence in self.running
-            )
-            if decodes and self._extend(sequence):
-                step.take(sequence)
-        for sequence in self.running:
-            if sequence.num_pending > 1:
-                step.take(sequence)
-        while step.tokens > 0 and (admitted := self._admit()) is not None:
-            step.take(admitted)
-        return step.chunks
+            if sequence.num_pending == 1 and sequence in self.running and self._extend(sequence):
+                step.decode(sequence, self._fitting(sequence, drafts.get(sequence, ()), step))
+        self._read_prompts(step)
+        for chunk in step.chunks:
+            generated = int(chunk.samples)
+            tenant = chunk.sequence.request.options.tenant
+            self.shares.charge(tenant, chunk.num_rows - generated, generated)
+        return step
 
     def check_integrity(self) -> None:
         """Raise AssertionError when an invariant is broken; used by tests."""
         self.pool.check_integrity(sequence.block_table for sequence in self.running)
-        arrivals = [sequence.arrival for sequence in [*self.running, *self.waiting]]
-        if arrivals != sorted(arrivals):
-            raise AssertionError(f"sequences are out of order: {arrivals}")
-        for sequence in self.waiting:
-            if sequence.block_table or sequence.num_computed:
+        turns = [_turn(sequence) for sequence in self.running]
+        if turns != sorted(turns):
+            raise AssertionError(f"running sequences are out of order: {turns}")
+        waiting = list(self.waiting)
+        for sequence in waiting:
+            if sequence.block_table or sequence.num_computed or sequence.num_published:
                 raise AssertionError(f"waiting sequence {sequence.arrival} holds blocks")
         for sequence in self.running:
             if sequence.num_computed > len(sequence.block_table) * BLOCK_SIZE:
                 raise AssertionError(f"sequence {sequence.arrival} has outgrown its blocks")
+            if sequence.num_computed >= len(sequence.token_ids):
+                raise AssertionError(f"sequence {sequence.arrival} has nothing left to compute")
+            if sequence.num_published > sequence.num_computed // BLOCK_SIZE:
+                raise AssertionError(f"sequence {sequence.arrival} published unfinished blocks")
+        unadmitted = {each.request for each in waiting if each.request.scheduled is None}
+        if self.num_unadmitted != len(unadmitted):
+            raise AssertionError(
+                f"{len(unadmitted)} requests have not been admitted, not {self.num_unadmitted}"
+            )
+        if not waiting and not self.running and self.shares.num_present:
+            raise AssertionError("tenants without sequences are counted as present")
+
+    def _read_prompts(self, step: StepPlan) -> None:
+        """Continue the prompts that are being read, and begin others.
+
+        Half of what a step can read is kept for the first; the rest goes to those nearest to their
+        end and to new ones, so that no long prompt holds up short ones, nor they it.
+        """
+        reading = [sequence for sequence in self.running if sequence.num_pending > 1]
+        if reading:
+            step.reserve(reading[0])
+        for sequence in sorted(reading[1:], key=lambda each: (_turn(each)[0], each.num_pending)):
+            step.prefill(sequence)
+        while not step.full and (admitted := self._admit()) is not None:
+            step.prefill(admitted)
+        if reading:
+            step.use_reserve(reading[0])
+
+    def _fitting(
+        self, sequence: Sequence, draft: SequenceOf[int], step: StepPlan
+    ) -> SequenceOf[int]:
+        """As much of a draft as rows and free blocks allow; takes the blocks."""
+        others = len(self.running)
+        room = min(step.tokens, step.logit_rows) - others
+        draft = draft[: max(0, room)]
+        while draft:
+            end = len(sequence.token_ids) + len(draft)
+            missing = blocks_for(end) - len(sequence.block_table)
+            if missing <= max(0, self.pool.num_free - others):
+                sequence.block_table += self.pool.allocate(max(0, missing))
+                return draft
+            draft = draft[: len(draft) - (end - 1) % BLOCK_SIZE - 1]
+        return ()
 
     def _extend(self, sequence: Sequence) -> bool:
         """Get the block the next token needs; False when the sequence itself had to yield."""
@@ -111,9 +183,9 @@ class Scheduler:
         if missing <= 0:
             return True
         while self.pool.num_free < missing:
-            youngest = self.running[-1]
-            self._preempt(youngest)
-            if youngest is sequence:
+            last = self.running[-1]
+            self._preempt(last)
+            if last is sequence:
                 return False
         sequence.block_table += self.pool.allocate(missing)
         return True
@@ -121,57 +193,119 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._release(sequence)
-        self.waiting.appendleft(sequence)
+        self.waiting.add(sequence)
         self.num_preemptions += 1
+        sequence.request.num_preemptions += 1
 
     def _release(self, sequence: Sequence) -> None:
+        self.publish(sequence)
         self.pool.release(sequence.block_table)
         sequence.block_table = []
         sequence.num_computed = 0
+        sequence.num_published = 0
 
     def _admit(self) -> Sequence | None:
-        """Move the first waiting sequence to the running ones, if there is room for it."""
+        """Move the first waiting sequence whose time has come to the running ones, if it fits."""
         if not self.waiting or len(self.running) >= self._max_sequences:
             return None
-        sequence = self.waiting[0]
-        siblings = [other for other in self.running if other.request is sequence.request]
-        shared = max((sibling.shareable_blocks for sibling in siblings), key=len, default=[])
-        if siblings and len(shared) < sequence.num_shareable_blocks:
-            return None  # A sibling is reading the prompt; its blocks are worth waiting for.
-        fresh = blocks_for(len(sequence.token_ids)) - len(shared)
+        for sequence in islice(self.waiting, _LOOK_AHEAD):
+            found = self._find(sequence)
+            if found is not None:
+                if self._lacking(sequence, found) > 0:
+                    return None
+                self._start(sequence, found)
+                return sequence
+        return None
+
+    def _find(self, sequence: Sequence) -> list[int] | None:
+        """The cached blocks a sequence begins with; None: the next is being computed right now."""
+        hashes = sequence.block_hashes(sequence.num_reusable_tokens // BLOCK_SIZE)
+        found = self.pool.find(hashes)
+        if len(found) == len(hashes):
+            return found
+        wanted, place = hashes[len(found)], len(found)
+        for other in self.running:
+            full = other.num_prompt_tokens // BLOCK_SIZE
+            if other.num_pending > 1 and full > place and other.block_hashes(full)[place] == wanted:
+                return None
+        return found
+
+    def _lacking(self, sequence: Sequence, found: SequenceOf[int]) -> int:
+        """How many free blocks are missing for a sequence that begins with blocks ``found``."""
+        fresh = blocks_for(len(sequence.token_ids)) - len(found)
         spare = len(self.running)  # A block of growth for each, or they would soon be preempted.
-        if self.pool.num_free < fresh + spare:
-            return None
-        self.waiting.popleft()
+        return fresh + spare + self.pool.num_unreferenced(found) - self.pool.num_free
+
+    def _start(self, sequence: Sequence, found: list[int]) -> None:
+        self.waiting.remove(sequence)
         self.running.append(sequence)
-        self.pool.share(shared)
-        sequence.block_table = [*shared, *self.pool.allocate(fresh)]
-        sequence.num_computed = len(shared) * BLOCK_SIZE
+        self.running.sort(key=_turn)
+        self.pool.share(found)
+        fresh = blocks_for(len(sequence.token_ids)) - len(found)
+        sequence.block_table = [*found, *self.pool.allocate(fresh)]
+        sequence.num_computed = len(found) * BLOCK_SIZE
+        sequence.num_published = len(found)
+        self.num_looked_up_tokens += len(sequence.token_ids)
         self.num_cached_tokens += sequence.num_computed
         if sequence.num_generated == 0:
             sequence.num_cached_tokens = sequence.num_computed
-        return sequence
+        if sequence.request.scheduled is None:
+            sequence.request.scheduled = time.monotonic()
+            self.num_unadmitted -= 1
+            self.num_admitted += 1
+
+    def _make_way(self) -> None:
+        """Preempt for the first waiting sequence, if it is entitled to the place of others.
+
+        It is to sequences of a less urgent priority, and to those of tenants who have more than
+        their share of the places while its own has less.
+        """
+        if not self.waiting or not self.running:
+            return
+        sequence = next(iter(self.waiting))
+        found = self._find(sequence)
+        if found is None:
+            return
+        full = len(self.running) >= self._max_sequences
+        lacking = self._lacking(sequence, found)
+        if not full and lacking <= 0:
+            return
+        victims = []
+        for victim in self._displaceable(sequence):
+            victims.append(victim)
+            # What a victim leaves, and the block of growth that it no longer needs.
+            lacking -= self.pool.num_exclusive(victim.block_table) + 1
+            full = False
+            if lacking <= 0:
+                break
+        if full or lacking > 0:
+            return
+        for victim in victims:
+            self._preempt(victim)
+        # Blocks that victims shared with the sequence were counted as freed and are not.
+        if self._lacking(sequence, found) <= 0:
+            self._start(sequence, found)
+
+    def _displaceable(self, sequence: Sequence) -> list[Sequence]:
+        """The running sequences that have to yield to a waiting one, the first to go first."""
+        options = sequence.request.options
+        places: dict[str, int] = {}
+        for running in self.running:
+            tenant = running.request.options.tenant
+            places[tenant] = places.get(tenant, 0) + 1
+        share = self._max_sequences / max(1, self.shares.num_present)
+        entitled = places.get(options.tenant, 0) + 1 <= share
+        displaceable = []
+        for running in reversed(self.running):
+            other = running.request.options
+            if other.priority > options.priority:
+                displaceable.append(running)
+            elif entitled and other.priority == options.priority and places[other.tenant] > share:
+                places[other.tenant] -= 1
+                displaceable.append(running)
+        return displaceable
 
 
-class _StepBudget:
-    """The chunks chosen so far and the tokens and rows of logits that are left."""
-
-    def __init__(self, tokens: int, logit_rows: int) -> None:
-        self.tokens = tokens
-        self.logit_rows = logit_rows
-        self.chunks: list[Chunk] = []
-
-    def take(self, sequence: Sequence) -> None:
-        """Add the next tokens of a sequence, as many as the budget allows."""
-        start = sequence.num_computed
-        count = min(sequence.num_pending, self.tokens)
-        if sequence.prompt_logprobs is not None and sequence.wants_prompt_logprobs:
-            first_logits = max(start, len(sequence.prompt_logprobs) - 1)
-            count = min(count, first_logits + self.logit_rows - start)
-            num_logits = max(0, start + count - first_logits)
-        else:
-            num_logits = int(count == sequence.num_pending)
-        if count > 0:
-            self.tokens -= count
-            self.logit_rows -= num_logits
-            self.chunks.append(Chunk(sequence, start, count, num_logits))
+def _turn(sequence: Sequence) -> tuple[int, int]:
+    """Where a sequence stands among the running ones: the last is preempted first."""
+    return sequence.request.options.priority, sequence.arrival

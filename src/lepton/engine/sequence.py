@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lepton.engine.outputs import FinishReason, TokenLogprob, Usage
+from lepton.engine.block_hashes import BlockHashes
+from lepton.engine.outputs import FinishReason, RequestTimings, TokenLogprob, Usage
+from lepton.engine.request_options import RequestOptions
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.text import TextStream
-from lepton.models.executors.base import BLOCK_SIZE
 
 if TYPE_CHECKING:
+    from lepton.engine.speculation import Guess
     from lepton.kernels._native import SamplingState
 
 
@@ -27,12 +31,45 @@ class Request:
     stop_token_ids: frozenset[int]
     """Every id that ends a sequence: end-of-sequence ids (unless ignored) and the request's own."""
     echo_logprobs: bool = False
+    options: RequestOptions = field(default_factory=RequestOptions)
+    hashes: BlockHashes = field(default_factory=lambda: BlockHashes(secrets.token_hex()))
+    """Of the prompt's blocks. By default nobody else's are equal."""
     sequences: list[Sequence] = field(default_factory=list)
+    arrived: float = field(default_factory=lambda: time.monotonic())
+    scheduled: float | None = None
+    """When it was first admitted."""
+    first_token: float | None = None
+    num_preemptions: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
 
     @property
     def finished(self) -> bool:
         """Whether every sequence has ended."""
         return all(sequence.finish_reason for sequence in self.sequences)
+
+    def overdue(self, now: float) -> str | None:
+        """Why its time is up at ``now``, if it is."""
+        age = now - self.arrived
+        limit = self.options.timeout
+        if limit is not None and age >= limit:
+            return f"the request was not finished within its timeout of {limit:g} seconds"
+        limit = self.options.queue_timeout
+        if limit is not None and self.scheduled is None and age >= limit:
+            return f"the request waited longer than its queue_timeout of {limit:g} seconds"
+        return None
+
+    def timings(self, now: float) -> RequestTimings:
+        """What it took, when it ends at ``now``."""
+        return RequestTimings(
+            arrived=self.arrived,
+            scheduled=self.scheduled,
+            first_token=self.first_token,
+            finished=now,
+            preemptions=self.num_preemptions,
+            draft_tokens=self.num_draft_tokens,
+            accepted_tokens=self.num_accepted_tokens,
+        )
 
     @property
     def usage(self) -> Usage:
@@ -62,8 +99,13 @@ class Sequence:
         self.num_cached_tokens = 0
         """Prompt tokens that were shared instead of computed, at the first admission."""
         self.block_table: list[int] = []
+        self.hashes = request.hashes.copy()
+        self.num_published = 0
+        """Blocks of the table that others may find."""
         self.sampling: SamplingState | None = None
         """The sampler's own, made when it first sees the sequence."""
+        self.guess: Guess | None = None
+        """The speculator's own."""
         self.finish_reason: FinishReason | None = None
         self.prompt_logprobs: list[TokenLogprob | None] | None = None
         """Grows while the prompt is read, on the first sequence of an echoing request."""
@@ -93,14 +135,12 @@ class Sequence:
         )
 
     @property
-    def num_shareable_blocks(self) -> int:
-        """Blocks full of prompt tokens, which siblings may share once they are computed.
+    def num_reusable_tokens(self) -> int:
+        """How many of its first tokens may come from the cache, the others' logits being wanted."""
+        if self.prompt_logprobs is not None and self.wants_prompt_logprobs:
+            return len(self.prompt_logprobs) - 1
+        return len(self.token_ids) - 1
 
-        The last token of the prompt is left out: everyone needs its logits.
-        """
-        return (self.num_prompt_tokens - 1) // BLOCK_SIZE
-
-    @property
-    def shareable_blocks(self) -> list[int]:
-        """Those of them that are computed; they never change again."""
-        return self.block_table[: min(self.num_computed // BLOCK_SIZE, self.num_shareable_blocks)]
+    def block_hashes(self, num_blocks: int) -> list[bytes]:
+        """The hashes of its first blocks, which its tokens fill."""
+        return self.hashes.upto(num_blocks, self.token_ids)

@@ -3,32 +3,80 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from lepton.errors import RequestError
+from lepton import __version__
+from lepton.errors import RequestError, UnavailableError
 from lepton.server.admission import Admission
 from lepton.server.metrics import Metrics
 from lepton.server.settings import ServerSettings
 from lepton.server.text import TextWorker
+from lepton.telemetry.tracing import Tracing, open_tracing
 
 if TYPE_CHECKING:
     from lepton.engine import AsyncEngine
 
+LOADING = "The model is still being loaded."
 
-@dataclass(frozen=True)
+
 class ServerContext:
-    """One application's engine, settings and instruments."""
+    """One application's settings and instruments, and its engine once that is loaded."""
 
-    engine: AsyncEngine
-    settings: ServerSettings
-    model_name: str
-    admission: Admission
-    metrics: Metrics
-    text: TextWorker
-    created: int = field(default_factory=lambda: int(time.time()))
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.admission = Admission(settings)
+        self.admission.close(LOADING)
+        self.metrics = Metrics()
+        self.tracing: Tracing | None = None
+        if settings.otlp_endpoint is not None:
+            self.tracing = open_tracing(settings.otlp_endpoint, __version__)
+        self.created = int(time.time())
+        self.failure: BaseException | None = None
+        """Why there will never be an engine; the process is to end."""
+        self._engine: AsyncEngine | None = None
+        self._text: TextWorker | None = None
+
+    def open(self, engine: AsyncEngine) -> None:
+        """Take requests for ``engine`` from now on."""
+        self._engine = engine
+        self._text = TextWorker(engine.model)
+        self.metrics.attach(engine, self.model_name)
+        self.admission.open()
+
+    def close(self) -> None:
+        """Shut the engine down, if there is one. May be called twice; waits for a step to end."""
+        if self._engine is not None:
+            self._engine.shutdown()
+        if self._text is not None:
+            self._text.close()
+        if self.tracing is not None:
+            self.tracing.close()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is an engine."""
+        return self._engine is not None
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine; UnavailableError while it is loaded."""
+        if self._engine is None:
+            raise UnavailableError(LOADING)
+        return self._engine
+
+    @property
+    def text(self) -> TextWorker:
+        """Tokenizer and chat template of the model; UnavailableError while it is loaded."""
+        if self._text is None:
+            raise UnavailableError(LOADING)
+        return self._text
+
+    @property
+    def model_name(self) -> str:
+        """What clients call the model."""
+        return self.settings.model_name or self.engine.model.name
 
     def check_model(self, name: str | None) -> None:
         """Raise RequestError ``model_not_found`` unless ``name`` is served here (or None)."""

@@ -125,6 +125,13 @@ class GenerationRequest(Strict):
     ignore_eos: bool | None = None
     stop_token_ids: list[TokenId] | None = None
 
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    """Lower numbers are served first; a key's own priority is as low as it gets."""
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which the request ends with what has been generated."""
+    cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Only requests of the same key and salt reuse each other's prompts."""
+
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> GenerationRequest:
         if self.stream_options is not None and not self.stream:

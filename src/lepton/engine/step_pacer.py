@@ -1,0 +1,111 @@
+"""What steps cost, learned from those that were measured."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_PRIOR = (1.0, 1.15, 1.6, 2.5, 4.2, 7.5, 14.0, 27.0, 53.0, 105.0)
+"""Steps of so many rows beside a step of one, until they have been seen: weights are read once a
+step and multiplied once a row, so few rows are bound by memory and many by arithmetic."""
+_LEARN = 0.1
+_OUTLIER = 3.0
+"""A step so many times as long as expected counts as that long: the machine was busy elsewhere."""
+_FIRST_TOKENS = 64
+"""Prompt tokens beside running completions before anything was measured."""
+_LEAST_TOKENS = 16
+_CONTEXT = 2100
+"""Near this position attention costs a prompt token of SmolLM2 as much as all else does; where it
+is another one for another model, what is measured makes up for it."""
+_DEARER, _CHEAPER = 0.4, 0.2
+
+
+class StepPacer:
+    """Expects how long a step will take, to bound it and to tell whether a draft pays.
+
+    Only sizes of steps depend on it, never what they compute. Used by the step loop only.
+    """
+
+    def __init__(self, target_seconds: float) -> None:
+        self.target_seconds = target_seconds
+        self._decode: dict[int, float] = {}
+        """Seconds of steps that only decode, by place in ``_ROWS``."""
+        self._work_seconds: float | None = None
+        """Seconds for one unit of ``prefill_work``."""
+
+    def note(self, decode_rows: int, prefill_work: float, seconds: float) -> None:
+        """Take in a step that has been computed."""
+        if prefill_work > 0:
+            self._note_prefill(max(0.0, seconds - self.decode_seconds(decode_rows)) / prefill_work)
+        elif decode_rows > 0:
+            self._note_decode(decode_rows, seconds)
+
+    def decode_seconds(self, rows: int) -> float:
+        """Seconds that a step of ``rows`` tokens in decode is expected to take; 0 when unknown."""
+        if rows <= 0 or not self._decode:
+            return 0.0
+        place = min(bisect_left(_ROWS, rows), len(_ROWS) - 1)
+        return self._expected(place) * _prior(rows) / _PRIOR[place]
+
+    def prefill_work(self, decode_rows: int) -> float:
+        """How much prompt may be read beside ``decode_rows``, in units of ``work``."""
+        if decode_rows == 0:
+            return math.inf
+        if self._work_seconds is None:
+            return float(_FIRST_TOKENS)
+        spare = self.target_seconds - self.decode_seconds(decode_rows)
+        return max(float(_LEAST_TOKENS), spare / self._work_seconds)
+
+    def prefill_tokens(self, decode_rows: int) -> int:
+        """As many tokens from the beginning of a prompt; 0: as many as a step may have."""
+        available = self.prefill_work(decode_rows)
+        return 0 if math.isinf(available) else tokens_for(available, 0)
+
+    def _note_prefill(self, seconds: float) -> None:
+        known = self._work_seconds
+        if known is None:
+            self._work_seconds = max(seconds, 1e-9)
+            return
+        seconds = min(max(seconds, known / _OUTLIER), known * _OUTLIER)
+        change = seconds - known
+        self._work_seconds = known + change * (_DEARER if change > 0 else _CHEAPER)
+
+    def _note_decode(self, rows: int, seconds: float) -> None:
+        place = min(bisect_left(_ROWS, rows), len(_ROWS) - 1)
+        seconds *= _PRIOR[place] / _prior(rows)
+        known = self._decode.get(place)
+        if known is None:
+            self._decode[place] = seconds
+        else:
+            self._decode[place] += _LEARN * (min(seconds, known * _OUTLIER) - known)
+
+    def _expected(self, place: int) -> float:
+        """Seconds of a step of ``_ROWS[place]`` rows, from its own record or the nearest one's."""
+        if place in self._decode:
+            return self._decode[place]
+        nearest = min(self._decode, key=lambda other: abs(other - place))
+        return self._decode[nearest] * _PRIOR[place] / _PRIOR[nearest]
+
+
+def work(start: int, count: int) -> float:
+    """The work of reading ``count`` prompt tokens from position ``start``, in first tokens."""
+    return count * (1 + (start + count / 2) / _CONTEXT)
+
+
+def tokens_for(available: float, start: int) -> int:
+    """The most tokens from position ``start`` whose ``work`` is within what is available."""
+    slope = 1 + start / _CONTEXT
+    return int(_CONTEXT * (math.sqrt(slope * slope + 2 * available / _CONTEXT) - slope) + 1e-6)
+
+
+def _prior(rows: int) -> float:
+    """``_PRIOR`` between and beyond its points."""
+    place = bisect_left(_ROWS, rows)
+    if place == len(_ROWS):
+        return _PRIOR[-1] * rows / _ROWS[-1]
+    if _ROWS[place] == rows:
+        return _PRIOR[place]
+    low, high = _ROWS[place - 1], _ROWS[place]
+    share = (rows - low) / (high - low)
+    return _PRIOR[place - 1] * (1 - share) + _PRIOR[place] * share
