@@ -37,8 +37,8 @@ class EngineConfig:
     """Threads of the native executor; 0 takes what the machine or its cgroup allows."""
     precision: Precision = "exact"
     """Int8 planes of activations in products with quantized weights: ``exact`` takes two (about 16
-    bits), ``fast`` one in most of them, which computes less where many tokens are processed
-    together."""
+    bits), ``fast`` a second one only where the first would round most, which computes less where
+    many tokens are processed together."""
     kv_dtype: KvDtype = "bf16"
     """How keys and values are cached: ``int8`` holds nearly twice the tokens in the same memory."""
     quantize: Quantize = "none"
