@@ -339,6 +339,33 @@ CHINESE: dict[str, str] = {
     "Step": "单步用时",
     "Processors": "处理器",
     "Tokens/s": "token/秒",
+    # Embed
+    "Embed the texts of a table; the result lists a vector for each row.": (
+        "把表格中的文本变成向量；结果中每一行有一个向量。"
+    ),
+    "CSV, TSV, JSON lines, Parquet or Excel.": "CSV、TSV、JSON 行、Parquet 或 Excel 文件。",
+    "Parquet file for the vectors; a stopped run goes on.": (
+        "存放向量的 Parquet 文件；中断后可继续。"
+    ),
+    "Encoder: name of the catalogue, or path.": "编码器：目录中的名称或路径。",
+    "Column with the text; may be repeated.": "文本所在的列；可重复给出。",
+    "Column to keep beside the vectors; may be repeated.": "与向量一起保留的列；可重复给出。",
+    "The model's prompt to put before texts, as passage.": (
+        "加在文本之前的模型提示，例如 passage。"
+    ),
+    "Keep the first N dimensions.": "只保留前 N 维。",
+    "Embed texts beyond the model's length whole, or their beginning.": (
+        "超出模型长度的文本：全部编码，或只编码开头。"
+    ),
+    "Write over an existing file.": "覆盖已有的文件。",
+    "Encoder to serve beside the model; may be repeated.": (
+        "与模型一起提供服务的编码器；可重复给出。"
+    ),
+    "Counting rows": "正在统计行数",
+    "Embedding {file}": "正在编码 {file}",
+    "{rows:,} rows in {file}; {empty:,} without a text, {resumed:,} from an earlier run": (
+        "{file} 中共 {rows:,} 行；无文本 {empty:,} 行，先前已完成 {resumed:,} 行"
+    ),
     # Tables
     "Name": "名称",
     "Model": "模型",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +15,12 @@ from lepton.cli import options
 from lepton.cli.console import notices, output
 from lepton.cli.language import say
 from lepton.cli.models import pull_if_missing
-from lepton.engine import AsyncEngine, EngineConfig
-from lepton.errors import ConfigurationError
+from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
+from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
+from lepton.models import catalogue
+from lepton.models.encoder_loader import is_encoder, load_encoder
 from lepton.models.loader import load_model
+from lepton.models.weights import open_checkpoint
 from lepton.telemetry import configure_logging
 
 
@@ -67,6 +71,10 @@ def serve(
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name accepted without keys; may be repeated."),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Encoder to serve beside the model; may be repeated."),
     ] = None,
     context_length: options.ContextLength = None,
     cache_memory: options.CacheMemory = None,
@@ -170,14 +178,46 @@ def serve(
         quantize=quantize,
     )
 
+    encoder_config = EngineConfig(threads=threads, quantize=quantize)
+
     def load() -> AsyncEngine:
         if pull or (pull is None and model == config.DEFAULT_MODEL):
             pull_if_missing(model)
         with notices.status(say("Loading {model}", model=model)):
             return AsyncEngine(load_model(model), engine_config)
 
+    def load_encoders(names: list[str]) -> dict[str, AsyncEncoder]:
+        found = {}
+        for name in names:
+            if pull:
+                pull_if_missing(name)
+            with notices.status(say("Loading {model}", model=name)):
+                network = load_encoder(name)
+                found[network.name] = AsyncEncoder(EncoderEngine(network, encoder_config))
+        return found
+
     with bind(settings) as listener:
-        serve_http(load, settings, listener=listener, on_ready=_announce)
+        alone = _is_encoder(model)
+        names = [*([model] if alone else []), *(encoder or [])]
+        serve_http(
+            None if alone else load,
+            settings,
+            encoders=partial(load_encoders, names) if names else None,
+            listener=listener,
+            on_ready=_announce,
+        )
+
+
+def _is_encoder(model: str) -> bool:
+    """Whether the model to serve is an encoder; one of the catalogue is known by its name."""
+    known = catalogue.entries().get(model)
+    if known is not None:
+        return known.task == "embed"
+    try:
+        with open_checkpoint(catalogue.locate(model)) as checkpoint:
+            return is_encoder(checkpoint)
+    except (ModelNotFoundError, ModelFormatError):
+        return False  # Loading it will say what is wrong.
 
 
 def _announce(url: str) -> None:

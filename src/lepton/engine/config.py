@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lepton.errors import ConfigurationError
 from lepton.models.executors import ExecutorKind, KvDtype, Precision, Quantize, check_choice
+from lepton.models.executors.encoder_base import Dtype
 
 if TYPE_CHECKING:
     from lepton.models.executors.base import Executor
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 Speculation = Literal["lookup", "off"]
 
-_NATIVE_CHOICES = {"precision": Precision, "kv_dtype": KvDtype, "quantize": Quantize}
+_NATIVE_CHOICES = {
+    "precision": Precision,
+    "kv_dtype": KvDtype,
+    "quantize": Quantize,
+    "dtype": Dtype,
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,9 @@ class EngineConfig:
     """How keys and values are cached: ``int8`` holds nearly twice the tokens in the same memory."""
     quantize: Quantize = "none"
     """What float weights become when they are loaded; quantized ones always stay as they are."""
+    dtype: Dtype = "auto"
+    """Encoders alone: what states and float weights are multiplied in. ``auto`` is bfloat16 where
+    the machine has instructions for it."""
     executor: ExecutorKind | ExecutorFactory = "native"
     """By name, or a function of the model and the number of blocks."""
 

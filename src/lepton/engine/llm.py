@@ -14,22 +14,25 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from lepton.engine.config import EngineConfig
 from lepton.engine.core import EngineCore
+from lepton.engine.encoder import EncoderEngine
+from lepton.engine.encoding import EncodingMethods
 from lepton.engine.merging import RequestCollector
 from lepton.engine.ordering import throughput_order
 from lepton.engine.outputs import OutputDelta, RequestOutput
 from lepton.engine.prompts import Message, Prompt, encode_chat, encode_prompt
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.sequence import Request
-from lepton.errors import UnavailableError
+from lepton.errors import RequestError, UnavailableError
 from lepton.models.executors.base import Float32Array
 
 if TYPE_CHECKING:
+    from lepton.models.encoder_loader import EncoderModel
     from lepton.models.loader import Model
     from lepton.models.tokenizer import Tokenizer
 
 
-class LLM:
-    """A loaded model that answers prompts, several at once.
+class LLM(EncodingMethods):
+    """A loaded model that answers prompts, several at once, or embeds and classifies texts.
 
     ``model`` is a path, a name in the catalogue (already pulled) or a loaded model; ``options`` are
     the fields of EngineConfig. Safe to share between threads, which then take turns step by step.
@@ -38,22 +41,36 @@ class LLM:
     ...     llm.generate("The capital of France is", SamplingParams(temperature=0, max_tokens=8))
     """
 
-    def __init__(self, model: str | Path | Model, **options: Any) -> None:
+    def __init__(self, model: str | Path | Model | EncoderModel, **options: Any) -> None:
+        from lepton.models.encoder_loader import EncoderModel, load_any
+
         config = EngineConfig(**options)
         self._owns_model = isinstance(model, (str, Path))
         if isinstance(model, (str, Path)):
-            from lepton.models.loader import load_model
-
-            model = load_model(model)
-        self._core = EngineCore(model, config)
+            model = load_any(model)
+        self._decoder: EngineCore | None = None
+        if isinstance(model, EncoderModel):
+            self._encoder = EncoderEngine(model, config)
+        else:
+            self._decoder = EngineCore(model, config)
         self._lock = threading.Lock()
         self._unread: dict[str, deque[OutputDelta]] = {}
         self._numbers = itertools.count(1)
         self._closed = False
 
     @property
+    def _core(self) -> EngineCore:
+        """What generates; RequestError when the model is an encoder."""
+        if self._decoder is None:
+            raise RequestError(
+                f"{self.encoder.model.name} is an encoder and generates no text: use embed, "
+                "rerank or classify, or load a model that generates"
+            )
+        return self._decoder
+
+    @property
     def model(self) -> Model:
-        """The loaded model."""
+        """The loaded model, where it generates text; see ``encoder`` for others."""
         return self._core.model
 
     @property
@@ -156,10 +173,15 @@ class LLM:
             if self._closed:
                 return
             self._closed = True
-            self._distribute(self._core.abort_all())
-            self._core.close()
+            if self._decoder is None:
+                self.encoder.close()
+                model: Model | EncoderModel = self.encoder.model
+            else:
+                self._distribute(self._decoder.abort_all())
+                self._decoder.close()
+                model = self._decoder.model
             if self._owns_model:
-                self.model.close()
+                model.close()
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,10 @@ from lepton.server.record import record_of
 from lepton.server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from lepton.engine import AsyncEngine
+    from lepton.engine import AsyncEncoder, AsyncEngine
 
     EngineLoader = Callable[[], AsyncEngine]
+    EncodersLoader = Callable[[], Mapping[str, AsyncEncoder]]
 
 _log = logging.getLogger("lepton.server")
 
@@ -36,21 +37,24 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
 def create_app(
-    engine: AsyncEngine | EngineLoader, settings: ServerSettings | None = None
+    engine: AsyncEngine | EngineLoader | None,
+    settings: ServerSettings | None = None,
+    *,
+    encoders: EncodersLoader | None = None,
 ) -> FastAPI:
-    """An ASGI application over ``engine``, which it starts and shuts down.
+    """An ASGI application over ``engine``, which it starts and shuts down, or ``encoders``.
 
-    A function that makes the engine is called in a thread once the application runs; until it has
-    returned, requests get 503 and ``/readyz`` is red. Raises ConfigurationError when the key file
-    cannot be used.
+    A function that makes the engine, or the encoders by the names that clients give, is called in
+    a thread once the application runs; until it has returned, requests get 503 and ``/readyz`` is
+    red. Raises ConfigurationError when the key file cannot be used.
     """
     context = ServerContext(settings or ServerSettings())
-    if not callable(engine):
+    if not callable(engine) and encoders is None:
         context.open(engine)
     app = FastAPI(
         title="Lepton",
         version=__version__,
-        lifespan=_lifespan(engine),
+        lifespan=_lifespan(engine, encoders),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -66,12 +70,12 @@ def create_app(
 
 
 def _lifespan(
-    engine: AsyncEngine | EngineLoader,
+    engine: AsyncEngine | EngineLoader | None, encoders: EncodersLoader | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         context: ServerContext = app.state.context
-        loading = asyncio.create_task(_load(engine, context))
+        loading = asyncio.create_task(_load(engine, encoders, context))
         try:
             yield
         finally:
@@ -81,15 +85,21 @@ def _lifespan(
     return lifespan
 
 
-async def _load(engine: AsyncEngine | EngineLoader, context: ServerContext) -> None:
-    if callable(engine):
+async def _load(
+    engine: AsyncEngine | EngineLoader | None,
+    encoders: EncodersLoader | None,
+    context: ServerContext,
+) -> None:
+    if callable(engine) or encoders is not None:
         try:
-            engine = await asyncio.to_thread(engine)
+            if callable(engine):
+                engine = await asyncio.to_thread(engine)
+            found = {} if encoders is None else await asyncio.to_thread(encoders)
         except Exception as error:
             context.failure = error
             return
-        context.open(engine)
-    if not engine.alive:
+        context.open(engine, found)
+    if engine is not None and not engine.alive:
         engine.start()
 
 

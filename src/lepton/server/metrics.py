@@ -6,7 +6,7 @@ since colons are reserved for recording rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -15,8 +15,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from lepton.server.encoder_metrics import EncoderCollector
+
 if TYPE_CHECKING:
-    from lepton.engine import AsyncEngine, EngineStats, RequestTimings, SamplingParams
+    from lepton.engine import (
+        AsyncEncoder,
+        AsyncEngine,
+        EngineStats,
+        RequestTimings,
+        SamplingParams,
+    )
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -106,6 +114,10 @@ class Metrics:
             name: family.labels(model_name) for name, family in self._families.items()
         }
         self._registry.register(_EngineCollector(engine, model_name))
+
+    def attach_encoders(self, encoders: Mapping[str, AsyncEncoder]) -> None:
+        """Show the encoders' own figures too."""
+        self._registry.register(EncoderCollector(encoders))
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an HTTP request; ``route`` is the pattern, never the path a client chose."""

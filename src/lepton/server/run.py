@@ -24,7 +24,7 @@ from lepton.telemetry import log_event
 
 if TYPE_CHECKING:
     from lepton.engine import AsyncEngine
-    from lepton.server.app import EngineLoader
+    from lepton.server.app import EncodersLoader, EngineLoader
 
 _log = logging.getLogger("lepton.server")
 
@@ -54,21 +54,23 @@ def bind(settings: ServerSettings) -> socket.socket:
 
 
 def serve(
-    engine: AsyncEngine | EngineLoader,
+    engine: AsyncEngine | EngineLoader | None,
     settings: ServerSettings | None = None,
     *,
+    encoders: EncodersLoader | None = None,
     listener: socket.socket | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, finish what is in progress, shut the engine down.
 
-    A second signal ends the server at once. ``engine`` may be a function that makes it, called
-    while ``/livez``, ``/readyz`` and ``/metrics`` answer already. ``on_ready`` gets the URL when
-    requests are taken. Raises ConfigurationError as `bind` does, and what that function raises.
+    A second signal ends the server at once. ``engine`` may be a function that makes it, and
+    ``encoders`` is one that makes encoders by the names that clients give; both are called while
+    ``/livez``, ``/readyz`` and ``/metrics`` answer already. ``on_ready`` gets the URL when
+    requests are taken. Raises ConfigurationError as `bind` does, and what those functions raise.
     """
     settings = settings or ServerSettings()
     listener = listener or bind(settings)
-    app = create_app(engine, settings)
+    app = create_app(engine, settings, encoders=encoders)
     context: ServerContext = app.state.context
     try:
         listener.listen(BACKLOG)  # Here, as uvloop waits for ever where this fails.
@@ -138,7 +140,8 @@ class DrainingServer(uvicorn.Server):
 
     def _announce_once(self) -> None:
         """Tell that requests are taken, as soon as they are."""
-        if self._announced or not self._context.loaded:
+        context = self._context
+        if self._announced or not (context.loaded or context.encoders):
             return
         self._announced = True
         log_event(
@@ -146,9 +149,10 @@ class DrainingServer(uvicorn.Server):
             logging.INFO,
             "serving",
             url=self._url,
-            model=self._context.model_name,
-            context_length=self._context.engine.context_length,
-            api_keys=self._context.admission.needs_key,
+            model=context.model_name,
+            context_length=context.engine.context_length if context.loaded else None,
+            encoders=list(context.encoders),
+            api_keys=context.admission.needs_key,
         )
         if self._on_ready:
             self._on_ready(self._url)

@@ -20,7 +20,8 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _as_prompts(value: Any) -> tuple[Prompt, ...]:
+def as_prompts(value: Any) -> tuple[Prompt, ...]:
+    """Texts or lists of token ids from any of the shapes that OpenAI takes."""
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list) and value:
@@ -149,7 +150,7 @@ class GenerationRequest(Strict):
 class CompletionRequest(GenerationRequest):
     """``POST /v1/completions``."""
 
-    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_as_prompts)]
+    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(as_prompts)]
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0)] | None = None
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "binding_attention.h"
+#include "binding_encoder.h"
 #include "binding_sampling.h"
 #include "dispatch.h"
 #include "matrix.h"
@@ -241,5 +242,6 @@ NB_MODULE(_native, m) {
       .def_prop_ro("isa", [](const BoundProgram& p) { return std::string(p.isa()); });
 
   bind_attention(m);
+  bind_encoder(m);
   bind_sampling(m);
 }

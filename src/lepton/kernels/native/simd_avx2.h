@@ -195,6 +195,17 @@ struct Simd {
   static B signed_operand(B w) { return bit_xor(w, 0x80); }
   static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
 #else
+  // sum[c] += w[4c] a[0] + … + w[4c + 3] a[3], both signed and at most 127: pairs of products of
+  // magnitudes fit in 16 bits.
+  static I dot_magnitudes(I sum, B w, const int8_t* a) {
+    const __m256i four = broadcast4(a);
+    const __m256i ones = _mm256_set1_epi16(1);
+    const auto dot = [&](__m256i v) {
+      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(four, v));
+      return _mm256_madd_epi16(pairs, ones);
+    };
+    return {_mm256_add_epi32(sum.lo, dot(w.lo)), _mm256_add_epi32(sum.hi, dot(w.hi))};
+  }
   // Sixteen-bit lanes. Words of a quad lie as inputs 0, 2, 1, 3: the even bytes of every output,
   // then the odd ones.
   struct W {
