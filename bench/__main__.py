@@ -6,6 +6,7 @@
     python -m bench run --models smollm2-q4_1,llama-8b-q4_k_m --peers llama.cpp --rounds 3
     python -m bench fidelity                 how far logits are from float32
     python -m bench neighbours               decoding while another process spins
+    python -m bench serving                  servers over HTTP: throughput, latency, overload
     python -m bench report                   docs/performance.md from what was measured
     python -m bench list                     models, peers and workloads
 
@@ -34,11 +35,14 @@ from bench.models import MODELS, QUICK_MODELS, BenchModel
 from bench.neighbours import measure_neighbours
 from bench.report import write_report
 from bench.results import Results, load
+from bench.serving.report import write_report as write_serving_report
+from bench.serving.suite import SERVING_WORKLOADS, Suite, load_results
 from bench.tables import Table, cost_table, speed_table
 from bench.workloads import QUICK, WORKLOADS
 
 _REPORT = Path("docs/performance.md")
 _RESULTS = Path("docs/performance/results.json")
+_SERVING_RESULTS = Path("docs/serving/results.json")
 _QUICK_REPORT = Path("build/bench/performance.md")
 _QUICK_RESULTS = Path("build/bench/performance/results.json")
 _QUICK_WINDOWS = 2
@@ -56,6 +60,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments = _parser().parse_args()
     quick = getattr(arguments, "quick", False)
+    if arguments.command == "serving":
+        _serving(arguments)
+        return
     arguments.results = arguments.results or (_QUICK_RESULTS if quick else _RESULTS)
     results = load(arguments.results)
     match arguments.command:
@@ -101,6 +108,11 @@ def _parser() -> argparse.ArgumentParser:
         ("neighbours", "measure beside a spinning process"),
     ):
         commands.add_parser(command, parents=[shared, chosen], help=text)
+    serving = commands.add_parser("serving", help="measure servers over HTTP")
+    serving.add_argument("--workloads", type=_names, help=f"of {', '.join(SERVING_WORKLOADS)}")
+    serving.add_argument("--rounds", type=int, default=3, help="more rounds to measure (3)")
+    serving.add_argument("--results", type=Path, help=f"JSON file to add to ({_SERVING_RESULTS})")
+    serving.add_argument("--quick", action="store_true", help="look for the highest rate in short")
     report = commands.add_parser("report", parents=[shared], help="write the report")
     report.add_argument("--to", type=Path, default=_REPORT, help=f"Markdown file ({_REPORT})")
     commands.add_parser("list", parents=[shared], help="list models, peers and workloads")
@@ -161,6 +173,23 @@ def _neighbours(model: BenchModel, results: Results, arguments: argparse.Namespa
     results.save(arguments.results)
     for each in found:
         _console.print(each)
+
+
+def _serving(arguments: argparse.Namespace) -> None:
+    names = arguments.workloads or list(SERVING_WORKLOADS)
+    _check(names, dict.fromkeys(SERVING_WORKLOADS))
+    file = arguments.results or _SERVING_RESULTS
+    results = load_results(file)
+    suite = Suite(results, file, _console.print, quick=arguments.quick)
+    try:
+        for number in range(1, arguments.rounds + 1):
+            for name in names:
+                suite.measure(name, number)
+    finally:
+        suite.close()
+    report = file.with_name("measured.md")
+    write_serving_report(results, report)
+    _console.print(f"wrote {report}")
 
 
 def _merged(

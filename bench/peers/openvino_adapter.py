@@ -1,4 +1,4 @@
-"""OpenVINO GenAI's continuous batching pipeline, with its prefix cache on."""
+"""OpenVINO GenAI's continuous batching pipeline."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _CACHE_GIGABYTES = 2
 class Adapter:
     """A loaded model."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, prefix_cache: bool = True) -> None:
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.cache_size = _CACHE_GIGABYTES
-        scheduler.enable_prefix_caching = True
+        scheduler.enable_prefix_caching = prefix_cache
         scheduler.max_num_seqs = 64
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(
             path, scheduler, "CPU", {"INFERENCE_NUM_THREADS": threads}

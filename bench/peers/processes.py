@@ -20,9 +20,9 @@ def family(pid: int) -> list[int]:
 def idle_percentage(pids: Sequence[int]) -> float:
     """Processor time the processes take now while nothing is asked, in percent of one."""
     time.sleep(_SETTLE_SECONDS)
-    before = _processor_seconds(pids)
+    before = processor_seconds(pids)
     time.sleep(_IDLE_SECONDS)
-    return 100 * (_processor_seconds(pids) - before) / _IDLE_SECONDS
+    return 100 * (processor_seconds(pids) - before) / _IDLE_SECONDS
 
 
 def peak_memory(pids: Sequence[int]) -> float:
@@ -30,9 +30,15 @@ def peak_memory(pids: Sequence[int]) -> float:
     return float(sum(_status(pid, "VmHWM") for pid in pids))
 
 
-def _processor_seconds(pids: Sequence[int]) -> float:
+def processor_seconds(pids: Sequence[int]) -> float:
+    """Processor time that the processes have taken since they began."""
     times = (psutil.Process(pid).cpu_times() for pid in pids)
     return sum(each.user + each.system for each in times)
+
+
+def resident_memory(pids: Sequence[int]) -> float:
+    """Bytes that are resident now, summed over the processes."""
+    return float(sum(_status(pid, "VmRSS") for pid in pids))
 
 
 def _status(pid: int, field: str) -> int:

@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,16 @@ class ResidentEngine(Engine):
                 return Measurement(idle_percentage(family(pid)))
             value = self._ask(workload.fields)
             return Measurement(peak_memory(family(pid)) if workload.kind == "memory" else value)
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def complete(self, path: Path, prompts: Sequence[Sequence[int]], tokens: int) -> float:
+        """Seconds in which all prompts are continued greedily by exactly so many tokens."""
+        self._start(path)
+        self._signal(signal.SIGCONT)
+        try:
+            listed = [list(prompt) for prompt in prompts]
+            return self._ask({"kind": "complete", "prompts": listed, "tokens": tokens})
         finally:
             self._signal(signal.SIGSTOP)
 

@@ -50,6 +50,8 @@ class Worker:
 
     def measure(self, workload: dict[str, Any]) -> float:
         """The value of one workload in its unit."""
+        if workload["kind"] == "complete":
+            return self._seconds(workload["prompts"], workload["tokens"])
         context, streams, tokens = (workload[name] for name in ("context", "streams", "tokens"))
         match workload["kind"]:
             case "decode":

@@ -49,6 +49,36 @@ class ModelFormatError(LeptonError):
         super().__init__(f"{', '.join(places)}: {message}" if places else message)
 
 
+class DataError(LeptonError):
+    """A table of texts cannot be read, written or used as it is.
+
+    The message is composed from the parts given, so that it always names the file and, where they
+    are known, the line and the column.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: object | None = None,
+        line: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        self.file = None if file is None else str(file)
+        self.line = line
+        self.column = column
+        places = [
+            part
+            for part in (
+                self.file,
+                f"line {line:,}" if line is not None else None,
+                f"column {column!r}" if column is not None else None,
+            )
+            if part
+        ]
+        super().__init__(f"{', '.join(places)}: {message}" if places else message)
+
+
 class RequestError(LeptonError):
     """A request is invalid: the caller must change it.
 

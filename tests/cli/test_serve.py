@@ -17,7 +17,7 @@ import typer
 from typer.testing import Result
 
 import lepton.server
-from lepton.cli import serve
+from lepton.cli import options, serve
 from lepton.engine import EngineConfig
 from lepton.server import ServerSettings
 
@@ -30,13 +30,13 @@ Launch = Callable[..., "subprocess.CompletedProcess[str]"]
     [("1024", 1024), ("4k", 4096), ("1.5M", 3 << 19), ("2G", 2 << 30), ("3 GiB", 3 << 30)],
 )
 def test_bytes_of(text: str, count: int) -> None:
-    assert serve.bytes_of(text) == count
+    assert options.bytes_of(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "-1", "4T", "four", "1e9", "4 G B"])
 def test_bytes_of_refuses(text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        serve.bytes_of(text)
+        options.bytes_of(text)
 
 
 def test_options_reach_engine_and_server(
@@ -48,7 +48,8 @@ def test_options_reach_engine_and_server(
         seen.update(model=model, engine=config)
         return SimpleNamespace()
 
-    def serve_http(engine: object, settings: ServerSettings, **_: object) -> None:
+    def serve_http(load: Callable[[], object], settings: ServerSettings, **_: object) -> None:
+        load()
         seen["settings"] = settings
 
     monkeypatch.setattr(serve, "load_model", lambda name: name)
@@ -61,7 +62,21 @@ def test_options_reach_engine_and_server(
         *("serve", "some.gguf", "--port", "0", "--model-name", "chat", "--api-keys", str(keys)),
         *("--cors-origin", "https://a.example", "--cors-origin", "https://b.example"),
         *("--context-length", "512", "--cache-memory", "64M", "--max-sequences", "1000"),
-        *("--max-queue", "9", "--max-tokens", "77", "--threads", "1", "--grace", "2.5"),
+        *(
+            "--max-queue",
+            "9",
+            "--step-seconds",
+            "0.05",
+            "--max-queue-seconds",
+            "3",
+            "--max-tokens",
+            "77",
+            "--threads",
+            "1",
+            "--grace",
+            "2.5",
+        ),
+        *("--no-prefix-cache", "--speculation", "off", "--request-timeout", "60"),
         *("--log-level", "warning", "--log-format", "json"),
         *("--precision", "fast", "--kv-dtype", "int8", "--quantize", "int4"),
     )
@@ -74,6 +89,10 @@ def test_options_reach_engine_and_server(
         max_sequences=1000,
         max_step_tokens=1000,
         max_queue=9,
+        max_queue_seconds=3,
+        step_seconds=0.05,
+        prefix_cache=False,
+        speculation="off",
         threads=1,
         precision="fast",
         kv_dtype="int8",
@@ -85,6 +104,8 @@ def test_options_reach_engine_and_server(
         keys_file=keys,
         cors_origins=("https://a.example", "https://b.example"),
         max_tokens=77,
+        max_queue_seconds=3,
+        request_seconds=60,
         drain_seconds=2.5,
     )
 

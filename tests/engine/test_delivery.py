@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from lepton.engine.delivery import Delivery
+from lepton.engine.delivery import Delivery, Mailbox
 from lepton.engine.merging import DeltaMerger, RequestCollector
 from lepton.engine.outputs import OutputDelta, TokenLogprob, Usage
 
@@ -56,13 +57,20 @@ def test_an_unfinished_request_has_no_output() -> None:
     assert [output.text for output in collector.output().outputs] == ["<5>", "<6>"]
 
 
+async def read(mailbox: Mailbox) -> list[OutputDelta]:
+    async with asyncio.timeout(10):
+        await mailbox.filled.wait()
+    mailbox.filled.clear()
+    return mailbox.take()
+
+
 async def test_the_last_delta_is_read_last() -> None:
     delivery = Delivery()
     mailbox = delivery.open("a", asyncio.get_running_loop())
     delivery.post([delta(0, 1), delta(1, 2)])
     delivery.post([delta(1, 3), delta(0, 4, USAGE)])
     assert "a" not in delivery
-    first, second = await mailbox.get(), await mailbox.get()
+    first, second = await read(mailbox)
     assert (first.index, first.token_ids, first.usage) == (1, (2, 3), None)
     assert (second.index, second.token_ids, second.usage) == (0, (1, 4), USAGE)
 
@@ -70,10 +78,74 @@ async def test_the_last_delta_is_read_last() -> None:
 async def test_a_waiting_reader_is_woken() -> None:
     delivery = Delivery()
     mailbox = delivery.open("a", asyncio.get_running_loop())
-    reader = asyncio.create_task(mailbox.get())
+    reader = asyncio.create_task(read(mailbox))
     await asyncio.sleep(0)
     assert await asyncio.to_thread(delivery.post, [delta(0, 1)]) == []
-    assert (await reader).token_ids == (1,)
+    (found,) = await reader
+    assert found.token_ids == (1,)
+
+
+class Crowd:
+    """Streams that all gain a token with every step, on a clock of their own."""
+
+    def __init__(self, streams: int, step_seconds: float) -> None:
+        self.now = 0.0
+        self._step_seconds = step_seconds
+        self._delivery = Delivery(lambda: self.now)
+        loop = asyncio.get_running_loop()
+        self.mailboxes = {
+            str(number): self._delivery.open(str(number), loop) for number in range(streams)
+        }
+        self._tokens = 0
+
+    async def step(self, finishing: str | None = None) -> None:
+        self.now += self._step_seconds
+        self._tokens += 1
+        self._delivery.post(
+            replace(delta(0, self._tokens, USAGE if name == finishing else None), request_id=name)
+            for name in list(self.mailboxes)
+        )
+        await asyncio.sleep(0)
+
+    def woken(self) -> dict[str, int]:
+        """How many tokens each stream that was woken got."""
+        got = {}
+        for name, mailbox in self.mailboxes.items():
+            if mailbox.filled.is_set():
+                mailbox.filled.clear()
+                got[name] = sum(len(each.token_ids) for each in mailbox.take())
+        return got
+
+
+@pytest.mark.parametrize(("streams", "tokens"), [(1, 1), (7, 1), (8, 2), (16, 3), (200, 8)])
+async def test_the_more_streams_the_more_tokens_come_together(streams: int, tokens: int) -> None:
+    crowd = Crowd(streams, step_seconds=0.001)
+    await crowd.step()
+    assert set(crowd.woken().values()) == {1}, "a first token does not wait"
+    chunks = []
+    for _ in range(6 * tokens):
+        await crowd.step()
+        chunks += [set(got.values()) for got in [crowd.woken()] if got]
+    assert len(chunks) in (5, 6)
+    assert all(chunk == {tokens} for chunk in chunks[1:])
+
+
+async def test_slow_steps_are_not_collected() -> None:
+    crowd = Crowd(16, step_seconds=0.06)
+    for _ in range(4):
+        await crowd.step()
+        assert set(crowd.woken().values()) == {1}
+
+
+async def test_the_end_of_a_stream_does_not_wait_for_others() -> None:
+    crowd = Crowd(16, step_seconds=0.001)
+    while not crowd.woken() or crowd.now == 0:
+        await crowd.step()
+    await crowd.step()
+    await crowd.step()
+    crowd.woken()
+    await crowd.step(finishing="3")
+    assert "3" in crowd.woken()
 
 
 async def test_deltas_of_unknown_requests_are_dropped() -> None:
@@ -94,7 +166,7 @@ async def test_failing_ends_every_reader() -> None:
     delivery = Delivery()
     mailbox = delivery.open("a", asyncio.get_running_loop())
     delivery.fail_all("gone")
-    last = await mailbox.get()
+    (last,) = await read(mailbox)
     assert (last.finish_reason, last.error) == ("error", "gone")
     assert last.usage is not None
     assert len(delivery) == 0

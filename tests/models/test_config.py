@@ -141,7 +141,19 @@ def test_gemma3_inside_a_larger_model_leaves_much_out(read) -> None:
 
 
 def test_unknown_architecture_lists_the_known(read) -> None:
-    known = ["gemma3", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"]
+    known = [
+        "bert",
+        "camembert",
+        "distilbert",
+        "gemma3",
+        "gemma3_text",
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "roberta",
+        "xlm-roberta",
+    ]
     assert supported_model_types() == known
     for name in ("falcon", "loader", "../llama", "", "config", None, 7):
         with pytest.raises(ModelFormatError, match=", ".join(known)):

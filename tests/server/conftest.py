@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,15 @@ import httpx
 import openai
 import pytest
 
-from lepton.engine import AsyncEngine, EngineConfig, EngineStats, OutputDelta, SamplingParams, Usage
+from lepton.engine import (
+    AsyncEngine,
+    EngineConfig,
+    EngineStats,
+    OutputDelta,
+    RequestOptions,
+    SamplingParams,
+    Usage,
+)
 from lepton.models.loader import load_model
 from lepton.server import ServerSettings, bind, create_app
 from lepton.server.run import DrainingServer
@@ -62,22 +71,33 @@ def say(text: str, reason: str = "stop") -> Script:
 
 
 class ScriptedStream:
-    def __init__(self, request_id: str, steps: list[Step]) -> None:
+    """Gives one delta at a time; an event among the steps has to be set before the next."""
+
+    def __init__(self, request_id: str, steps: list[Step], filled: asyncio.Event) -> None:
         self.request_id = request_id
-        self._steps = iter(steps)
+        self._steps = deque(steps)
+        self._filled = filled
+        self._waiting: asyncio.Task[None] | None = None
         self.finished = False
         self.closed = False
+        filled.set()
 
-    async def __anext__(self) -> OutputDelta:
-        for step in self._steps:
-            if isinstance(step, Exception):
-                raise step
-            if isinstance(step, asyncio.Event):
-                await step.wait()
-                continue
-            self.finished = step.usage is not None
-            return step
-        raise StopAsyncIteration
+    def take(self) -> list[OutputDelta]:
+        if not self._steps or (self._waiting and not self._waiting.done()):
+            return []
+        step = self._steps.popleft()
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, asyncio.Event):
+            self._waiting = asyncio.ensure_future(self._wait(step))
+            return []
+        asyncio.get_running_loop().call_soon(self._filled.set)
+        self.finished = step.usage is not None
+        return [step]
+
+    async def _wait(self, gate: asyncio.Event) -> None:
+        await gate.wait()
+        asyncio.get_running_loop().call_soon(self._filled.set)
 
     async def aclose(self) -> None:
         self.closed = True
@@ -95,6 +115,7 @@ class ScriptedEngine:
     context_length: int = 512
     streams: list[ScriptedStream] = field(default_factory=list)
     params: list[SamplingParams] = field(default_factory=list)
+    options: list[RequestOptions] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -110,11 +131,16 @@ class ScriptedEngine:
         *,
         request_id: str,
         echo_logprobs: bool = False,
+        filled: asyncio.Event,
+        options: RequestOptions,
     ) -> ScriptedStream:
         if self.refusal and len(self.streams) >= self.refuse_after:
             raise self.refusal
         self.params.append(params)
-        self.streams.append(ScriptedStream(request_id, self.script(prompt_token_ids, params)))
+        self.options.append(options)
+        self.streams.append(
+            ScriptedStream(request_id, self.script(prompt_token_ids, params), filled)
+        )
         return self.streams[-1]
 
     def abort(self, request_id: str) -> None:
@@ -159,6 +185,30 @@ async def connect(engine: ScriptedEngine) -> AsyncIterator[Callable[..., httpx.A
     yield make
     for client in clients:
         await client.aclose()
+
+
+@pytest.fixture
+def scripted_port(engine: ScriptedEngine) -> Iterator[Callable[..., int]]:
+    """Serves the scripted engine over a real socket; gives the port."""
+    running: list[tuple[DrainingServer, threading.Thread]] = []
+
+    def start(**settings: Any) -> int:
+        chosen = ServerSettings(port=0, drain_seconds=1, **settings)
+        listener = bind(chosen)
+        ready = threading.Event()
+        app = create_app(engine, chosen)  # type: ignore[arg-type]
+        server = DrainingServer(app, listener, lambda _: ready.set())
+        thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
+        thread.start()
+        running.append((server, thread))
+        assert ready.wait(60)
+        return int(listener.getsockname()[1])
+
+    yield start
+    for server, thread in running:
+        server.drain()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 @dataclass

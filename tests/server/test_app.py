@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lepton.engine import OutputDelta
+from lepton.engine import OutputDelta, RequestOptions, Usage
 from lepton.errors import CapacityError, RequestError, UnavailableError
 from lepton.security import hash_key
 
@@ -125,6 +125,48 @@ async def test_an_error_before_the_first_token_is_a_status(connect: Any, engine:
             assert "secret" not in error["message"]
 
 
+async def test_keys_are_tenants_and_bound_priorities(
+    connect: Any, engine: Any, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[[keys]]\nname = "desk"\nsha256 = "{hash_key("k")}"\npriority = 2\n')
+    keys.chmod(0o600)
+    client = connect(keys_file=keys, max_queue_seconds=7, request_seconds=90)
+    client.headers["authorization"] = "Bearer k"
+    for fields, headers, expected in (
+        ({}, {}, RequestOptions("desk", 2, None, 7, 90)),
+        ({"priority": -5, "timeout": 3}, {}, RequestOptions("desk", 2, None, 7, 3)),
+        ({"priority": 5, "timeout": 300}, {}, RequestOptions("desk", 5, None, 7, 90)),
+        ({"cache_salt": "s"}, {"x-request-timeout": "4.5"},
+         RequestOptions("desk", 2, "desk s", 7, 4.5)),
+    ):  # fmt: skip
+        answer = await client.post("/v1/chat/completions", json=CHAT | fields, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert engine.options.pop() == expected
+    for bad in ("soon", "-1", "nan"):
+        refused = await client.post(
+            "/v1/completions", json=COMPLETION, headers={"x-request-timeout": bad}
+        )
+        assert error_of(refused, 400)["param"] == "x-request-timeout"
+
+
+async def test_a_request_whose_time_is_up(connect: Any, engine: Any) -> None:
+    late = OutputDelta("", 0, "", (), finish_reason="timeout", usage=Usage(2, 0), error="late")
+    client = connect()
+    for stream in (False, True):
+        engine.script = lambda prompt, params: [late]
+        body = CHAT | {"stream": stream}
+        waited = await client.post("/v1/chat/completions", json=body)
+        assert error_of(waited, 429)["code"] == "rate_limit_exceeded"
+        assert int(waited.headers["retry-after"]) >= 1
+        unanswered = await client.post("/v1/chat/completions", json=body | {"timeout": 1e-6})
+        assert error_of(unanswered, 504)["code"] == "timeout"
+    engine.script = lambda prompt, params: [OutputDelta("", 0, "a", (1,)), late]
+    partial = (await client.post("/v1/chat/completions", json=CHAT)).json()
+    assert partial["choices"][0]["message"]["content"] == "a"
+    assert partial["choices"][0]["finish_reason"] == "timeout"
+
+
 async def test_when_one_prompt_is_refused_the_others_are_aborted(connect: Any, engine: Any) -> None:
     engine.refusal, engine.refuse_after = CapacityError("full"), 2
     response = await connect().post(
@@ -157,6 +199,16 @@ async def test_an_error_in_mid_stream_is_an_event(
     whole = await client.post("/v1/chat/completions", json=CHAT)
     assert error_of(whole, status)["code"] == code
     assert all(stream.closed for stream in engine.streams)
+
+
+async def test_what_fails_before_the_first_token_is_a_status_in_streams_too(
+    connect: Any, engine: Any
+) -> None:
+    engine.script = lambda prompt, params: [
+        OutputDelta("", 0, "", (), finish_reason="error", error="secret")
+    ]
+    response = await connect().post("/v1/chat/completions", json=CHAT | {"stream": True})
+    assert error_of(response, 500)["code"] == "internal_error"
 
 
 async def test_silence_is_bridged_by_comments(connect: Any, engine: Any, script: Any) -> None:
@@ -463,7 +515,7 @@ async def test_metrics_count_requests_by_route_and_tokens(connect: Any) -> None:
         'lepton_request_success_total{finished_reason="stop",model_name="scripted"} 1.0',
         'lepton_num_requests_running{model_name="scripted"} 1.0',
         'lepton_num_requests_waiting{model_name="scripted"} 2.0',
-        'lepton_kv_cache_usage_ratio{model_name="scripted"} 0.75',
+        'lepton_kv_cache_usage_perc{model_name="scripted"} 0.75',
         'lepton_prompt_tokens_total{model_name="scripted"} 7.0',
         'lepton_generation_tokens_total{model_name="scripted"} 8.0',
         'lepton_time_to_first_token_seconds_count{model_name="scripted"} 1.0',

@@ -1,19 +1,23 @@
-"""``lepton run``: one prompt, one answer."""
+"""``lepton run``: one prompt, one answer; or a file of prompts, a file of answers."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lepton.cli import options
-from lepton.cli.console import harmless, output
+from lepton.cli.console import answers_bar, harmless, note, output
 from lepton.cli.language import say
 from lepton.engine import LLM, EngineConfig, SamplingParams
 from lepton.errors import RequestError
+from lepton.offline import run_file
+
+_SEQUENCES = 64
 
 
 def run(
@@ -22,6 +26,28 @@ def run(
         str | None,
         typer.Option(
             "--prompt", "-p", metavar="TEXT", help="The prompt; standard input if not given."
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="Prompts as JSON lines: objects with prompt or messages, and id if wanted.",
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Answers as JSON lines, for --input; an interrupted run is resumed.",
+        ),
+    ] = None,
+    max_sequences: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Completions computed together, for --input; 64 if not given."
         ),
     ] = None,
     system: options.System = None,
@@ -42,12 +68,13 @@ def run(
     seed: options.Seed = None,
     stop: options.Stop = None,
     context_length: options.ContextLength = None,
+    cache_memory: options.CacheMemory = None,
     threads: options.Threads = 0,
     precision: options.Precision = EngineConfig.precision,
     kv_dtype: options.KvDtype = EngineConfig.kv_dtype,
     quantize: options.Quantize = EngineConfig.quantize,
 ) -> None:
-    """Answer one prompt and print the answer as it is written."""
+    """Answer one prompt and print the answer as it is written, or a file of prompts."""
     params = SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -60,21 +87,57 @@ def run(
         seed=seed,
         stop=tuple(stop or ()),
     )
-    text = _prompt(prompt)
+    if (source is None) != (answers is None):
+        raise RequestError(say("give both --input and --out, or neither"))
+    if source is not None and (prompt is not None or as_json):
+        raise RequestError(say("--input takes the place of --prompt and --json"))
+    text = _prompt(prompt) if source is None else ""
+    sequences = 1 if source is None else max_sequences or _SEQUENCES
     with LLM(
         model,
         context_length=context_length,
+        cache_memory=cache_memory,
         threads=threads,
         precision=precision,
         kv_dtype=kv_dtype,
         quantize=quantize,
-        max_sequences=1,
+        max_sequences=sequences,
+        max_step_tokens=max(EngineConfig.max_step_tokens, sequences),
     ) as llm:
+        if source is not None and answers is not None:
+            _run_file(llm, source, answers, params, raw=raw, system=system)
+            return
         request = _request(llm, text, system, raw)
         if as_json:
             _print_json(llm, request, params)
         else:
             _print_stream(llm, request, params)
+
+
+def _run_file(
+    llm: LLM,
+    source: Path,
+    answers: Path,
+    params: SamplingParams,
+    *,
+    raw: bool,
+    system: str | None,
+) -> None:
+    with answers_bar() as progress:
+        summary = run_file(llm, source, answers, params, raw=raw, system=system, progress=progress)
+    note(
+        say(
+            "{rows} rows, {resumed} of them from an earlier run, {failed} with an error; "
+            "{tokens} tokens generated, {cached} of {prompt} prompt tokens found in the cache",
+            rows=summary.rows,
+            resumed=summary.resumed,
+            failed=summary.failed,
+            tokens=summary.completion_tokens,
+            cached=summary.cached_tokens,
+            prompt=summary.prompt_tokens,
+        )
+    )
+    output.print(str(answers), markup=False, highlight=False, soft_wrap=True)
 
 
 def _prompt(given: str | None) -> str:

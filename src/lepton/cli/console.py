@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
@@ -20,6 +22,7 @@ from rich.progress import (
 
 from lepton.cli.language import say
 from lepton.models.sources import ProgressCallback
+from lepton.offline.runner import Progress as AnswersProgress
 
 output = Console()
 """For what was asked for."""
@@ -83,5 +86,26 @@ def progress_bar(name: str) -> Iterator[ProgressCallback]:
                 description = f"{say(_STAGES.get(stage, stage))} {escape(name)}"
                 tasks[stage] = progress.add_task(description, total=total)
             progress.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
+def answers_bar() -> Iterator[AnswersProgress]:
+    """A callback for files of prompts that draws a bar on standard error while it is used."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=notices, transient=True) as progress:
+        task = progress.add_task(say("Answering"), total=None, speed="")
+        started = time.monotonic()
+
+        def show(done: int, total: int, tokens: int) -> None:
+            rate = tokens / max(time.monotonic() - started, 1e-6)
+            progress.update(task, completed=done, total=total, speed=f"{rate:,.0f} tokens/s")
 
         yield show

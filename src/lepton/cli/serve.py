@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -15,12 +15,13 @@ from lepton.cli import options
 from lepton.cli.console import notices, output
 from lepton.cli.language import say
 from lepton.cli.models import pull_if_missing
-from lepton.engine import AsyncEngine, EngineConfig
-from lepton.errors import ConfigurationError
+from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
+from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
+from lepton.models import catalogue
+from lepton.models.encoder_loader import is_encoder, load_encoder
 from lepton.models.loader import load_model
+from lepton.models.weights import open_checkpoint
 from lepton.telemetry import configure_logging
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class LogLevel(StrEnum):
@@ -37,14 +38,6 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
-
-
-def bytes_of(text: str) -> int:
-    """A number of bytes such as ``512M`` or ``4GiB``; raises typer.BadParameter."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise typer.BadParameter(say("write bytes such as 512M or 4G"))
-    return int(float(match.group(1)) * _UNITS[match.group(2)])
 
 
 def serve(
@@ -79,21 +72,47 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name accepted without keys; may be repeated."),
     ] = None,
-    context_length: options.ContextLength = None,
-    cache_memory: Annotated[
-        int | None,
-        typer.Option(
-            parser=bytes_of,
-            metavar="BYTES",
-            help="Memory for the KV cache, such as 4G; a quarter of what is free if not given.",
-        ),
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Encoder to serve beside the model; may be repeated."),
     ] = None,
+    context_length: options.ContextLength = None,
+    cache_memory: options.CacheMemory = None,
     max_sequences: Annotated[
         int, typer.Option(min=1, metavar="N", help="Completions computed together.")
     ] = 32,
     max_queue: Annotated[
         int, typer.Option(min=1, metavar="N", help="Requests that may wait; more get HTTP 429.")
     ] = 256,
+    max_queue_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="Longest wait in the queue; requests that would wait longer get HTTP 429.",
+        ),
+    ] = None,
+    request_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="SECONDS", help="Time after which a request ends with what it has."
+        ),
+    ] = None,
+    step_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="Longest step while prompts are read beside others' answers: bounds their gaps.",
+        ),
+    ] = EngineConfig.step_seconds,
+    prefix_cache: Annotated[
+        bool,
+        typer.Option(
+            "--prefix-cache/--no-prefix-cache", help="Find beginnings of prompts read before."
+        ),
+    ] = True,
+    speculation: options.Speculation = EngineConfig.speculation,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Most tokens of one completion.")
     ] = None,
@@ -105,6 +124,14 @@ def serve(
         float,
         typer.Option(min=0.0, metavar="SECONDS", help="Time to finish requests after SIGTERM."),
     ] = 30.0,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            metavar="URL",
+            help="OpenTelemetry collector for traces: http://127.0.0.1:4318/v1/traces",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="Least level that is logged.")] = (
         LogLevel.INFO
     ),
@@ -130,6 +157,9 @@ def serve(
         cors_origins=tuple(cors_origin or ()),
         allowed_hosts=tuple(allowed_host or ()),
         max_tokens=max_tokens,
+        max_queue_seconds=max_queue_seconds,
+        request_seconds=request_timeout,
+        otlp_endpoint=otlp_endpoint,
         drain_seconds=grace,
     )
     engine_config = EngineConfig(
@@ -138,17 +168,56 @@ def serve(
         max_sequences=max_sequences,
         max_step_tokens=max(EngineConfig.max_step_tokens, max_sequences),
         max_queue=max_queue,
+        max_queue_seconds=max_queue_seconds,
+        step_seconds=step_seconds,
+        prefix_cache=prefix_cache,
+        speculation=speculation,
         threads=threads,
         precision=precision,
         kv_dtype=kv_dtype,
         quantize=quantize,
     )
-    with bind(settings) as listener:
+
+    encoder_config = EngineConfig(threads=threads, quantize=quantize)
+
+    def load() -> AsyncEngine:
         if pull or (pull is None and model == config.DEFAULT_MODEL):
             pull_if_missing(model)
         with notices.status(say("Loading {model}", model=model)):
-            engine = AsyncEngine(load_model(model), engine_config)
-        serve_http(engine, settings, listener=listener, on_ready=_announce)
+            return AsyncEngine(load_model(model), engine_config)
+
+    def load_encoders(names: list[str]) -> dict[str, AsyncEncoder]:
+        found = {}
+        for name in names:
+            if pull:
+                pull_if_missing(name)
+            with notices.status(say("Loading {model}", model=name)):
+                network = load_encoder(name)
+                found[network.name] = AsyncEncoder(EncoderEngine(network, encoder_config))
+        return found
+
+    with bind(settings) as listener:
+        alone = _is_encoder(model)
+        names = [*([model] if alone else []), *(encoder or [])]
+        serve_http(
+            None if alone else load,
+            settings,
+            encoders=partial(load_encoders, names) if names else None,
+            listener=listener,
+            on_ready=_announce,
+        )
+
+
+def _is_encoder(model: str) -> bool:
+    """Whether the model to serve is an encoder; one of the catalogue is known by its name."""
+    known = catalogue.entries().get(model)
+    if known is not None:
+        return known.task == "embed"
+    try:
+        with open_checkpoint(catalogue.locate(model)) as checkpoint:
+            return is_encoder(checkpoint)
+    except (ModelNotFoundError, ModelFormatError):
+        return False  # Loading it will say what is wrong.
 
 
 def _announce(url: str) -> None:

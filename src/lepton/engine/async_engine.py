@@ -43,21 +43,32 @@ class RequestStream(AsyncIterator[OutputDelta]):
 
     def __init__(self, request_id: str, mailbox: Mailbox, abort: Callable[[str], None]) -> None:
         self.request_id = request_id
+        self.finished = False
+        """Whether the last delta has been read, or the stream was closed."""
         self._mailbox = mailbox
         self._abort = abort
-        self._finished = False
+        self._unread: deque[OutputDelta] = deque()
 
     async def __anext__(self) -> OutputDelta:
         """The next delta, merged with what came since the last call for the same index."""
-        if self._finished:
-            raise StopAsyncIteration
-        try:
-            delta = await self._mailbox.get()
-        except BaseException:
-            self._close()
-            raise
-        self._finished = delta.usage is not None
-        return delta
+        while not self._unread:
+            if self.finished:
+                raise StopAsyncIteration
+            try:
+                await self._mailbox.filled.wait()
+            except BaseException:
+                self._close()
+                raise
+            self._mailbox.filled.clear()
+            self._unread.extend(self.take())
+        return self._unread.popleft()
+
+    def take(self) -> list[OutputDelta]:
+        """Everything that came since the last call, one delta per completion; never waits."""
+        deltas = [] if self.finished else self._mailbox.take()
+        if deltas and deltas[-1].usage is not None:
+            self.finished = True
+        return deltas
 
     async def aclose(self) -> None:
         """Abort the request unless it has finished."""
@@ -67,8 +78,8 @@ class RequestStream(AsyncIterator[OutputDelta]):
         self._close()
 
     def _close(self) -> None:
-        if not self._finished:
-            self._finished = True
+        if not self.finished:
+            self.finished = True
             self._abort(self.request_id)
 
 
@@ -106,11 +117,13 @@ class AsyncEngine:
         request_id: str | None = None,
         echo_logprobs: bool = False,
         options: RequestOptions | None = None,
+        filled: asyncio.Event | None = None,
     ) -> RequestStream:
         """Queue a request now and return its deltas: ``async for delta in engine.generate(…)``.
 
         Called in a running event loop; not a coroutine. With ``echo_logprobs`` the first delta
-        carries ``prompt_logprobs``.
+        carries ``prompt_logprobs``. ``filled``, which several requests may share, is set whenever
+        there is something to `RequestStream.take`.
 
         Raises, at the call: RequestError (empty prompt, id outside the vocabulary, longer than the
         context: code ``context_length_exceeded``), CapacityError (queue full, see
@@ -129,7 +142,7 @@ class AsyncEngine:
             self._check_room()
             if request_id in self._delivery:
                 raise RequestError(f"request id {request_id!r} is in use", param="request_id")
-            mailbox = self._delivery.open(request_id, loop)
+            mailbox = self._delivery.open(request_id, loop, filled)
             self._new.append(request)
             self._condition.notify()
         return RequestStream(request_id, mailbox, self.abort)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lepton.errors import ConfigurationError
 from lepton.models.executors import ExecutorKind, KvDtype, Precision, Quantize, check_choice
+from lepton.models.executors.encoder_base import Dtype
 
 if TYPE_CHECKING:
     from lepton.models.executors.base import Executor
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 Speculation = Literal["lookup", "off"]
 
-_NATIVE_CHOICES = {"precision": Precision, "kv_dtype": KvDtype, "quantize": Quantize}
+_NATIVE_CHOICES = {
+    "precision": Precision,
+    "kv_dtype": KvDtype,
+    "quantize": Quantize,
+    "dtype": Dtype,
+}
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,15 @@ class EngineConfig:
     """Threads of the native executor; 0 takes what the machine or its cgroup allows."""
     precision: Precision = "exact"
     """Int8 planes of activations in products with quantized weights: ``exact`` takes two (about 16
-    bits), ``fast`` one in most of them, which computes less where many tokens are processed
-    together."""
+    bits), ``fast`` a second one only where the first would round most, which computes less where
+    many tokens are processed together."""
     kv_dtype: KvDtype = "bf16"
     """How keys and values are cached: ``int8`` holds nearly twice the tokens in the same memory."""
     quantize: Quantize = "none"
     """What float weights become when they are loaded; quantized ones always stay as they are."""
+    dtype: Dtype = "auto"
+    """Encoders alone: what states and float weights are multiplied in. ``auto`` is bfloat16 where
+    the machine has instructions for it."""
     executor: ExecutorKind | ExecutorFactory = "native"
     """By name, or a function of the model and the number of blocks."""
 

@@ -4,51 +4,78 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 
 from lepton.engine.merging import DeltaMerger
 from lepton.engine.outputs import OutputDelta, Usage
+
+STREAMS_PER_TOKEN = 8
+MOST_TOKENS = 8
+MOST_SECONDS = 0.1
 
 
 class Mailbox:
     """Unread deltas of one request, merged by completion. Filled by Delivery, read by one task."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, lock: threading.RLock) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, lock: threading.RLock, filled: asyncio.Event
+    ) -> None:
         self.loop = loop
-        self.filled = asyncio.Event()
+        self.filled = filled
         """Set and cleared in the reader's event loop only."""
+        self.begun = False
+        """Whether its first delta has been put in."""
         self._lock = lock
         self._unread: dict[int, DeltaMerger] = {}
-        self._usage_index: int | None = None
 
     def put(self, delta: OutputDelta) -> None:
         """Add a delta; the caller holds the lock."""
-        self._unread.setdefault(delta.index, DeltaMerger()).add(delta)
-        if delta.usage is not None:
-            self._usage_index = delta.index
+        self.begun = True
+        merger = self._unread.get(delta.index)
+        if merger is None:
+            merger = self._unread[delta.index] = DeltaMerger()
+        merger.add(delta)
 
-    async def get(self) -> OutputDelta:
-        """The unread deltas of one completion as one; the request's last comes last."""
-        while True:
-            with self._lock:
-                if self._unread:
-                    index = min(self._unread, key=lambda each: each == self._usage_index)
-                    return self._unread.pop(index).merged()
-            self.filled.clear()
-            await self.filled.wait()
+    def take(self) -> list[OutputDelta]:
+        """Everything unread, one delta per completion; the request's last one comes last."""
+        with self._lock:
+            unread, self._unread = self._unread, {}
+        deltas = [merger.merged() for merger in unread.values()]
+        deltas.sort(key=lambda delta: delta.usage is not None)
+        return deltas
+
+
+@dataclass
+class _Wakeup:
+    """What an event loop has to be told."""
+
+    held: set[Mailbox] = field(default_factory=set)
+    """Mailboxes whose deltas may wait for more."""
+    ready: set[Mailbox] = field(default_factory=set)
+    """Mailboxes that are to be read now."""
+    under_way: bool = False
 
 
 class Delivery:
     """The mailboxes of all unfinished requests. Safe to use from any thread.
 
-    However many deltas are posted, an event loop has at most one wake-up under way.
+    However many deltas are posted, an event loop has at most one wake-up under way. The more
+    streams gain a token at a time, the more tokens of each one wait to be delivered together, so
+    that waking, encoding and writing leave the processors to the model: one more for every
+    `STREAMS_PER_TOKEN` streams, at most `MOST_TOKENS` and `MOST_SECONDS`. A request's first delta,
+    and the last of each completion, never wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.RLock()
         self._mailboxes: dict[str, Mailbox] = {}
-        self._filled: dict[asyncio.AbstractEventLoop, set[Mailbox]] = {}
-        """Mailboxes that got something since their loop's last wake-up."""
+        self._wakeups: dict[asyncio.AbstractEventLoop, _Wakeup] = {}
+        self._held_posts = 0
+        """Calls of `post` since nothing was held."""
+        self._flushed = self._posted = clock()
 
     def __len__(self) -> int:
         return len(self._mailboxes)
@@ -56,9 +83,17 @@ class Delivery:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._mailboxes
 
-    def open(self, request_id: str, loop: asyncio.AbstractEventLoop) -> Mailbox:
-        """A mailbox for a new request; it stays until the request's last delta is posted."""
-        mailbox = Mailbox(loop, self._lock)
+    def open(
+        self,
+        request_id: str,
+        loop: asyncio.AbstractEventLoop,
+        filled: asyncio.Event | None = None,
+    ) -> Mailbox:
+        """A mailbox for a new request; it stays until the request's last delta is posted.
+
+        ``filled`` is set when there is something to read; mailboxes may share it.
+        """
+        mailbox = Mailbox(loop, self._lock, filled or asyncio.Event())
         with self._lock:
             self._mailboxes[request_id] = mailbox
         return mailbox
@@ -66,7 +101,19 @@ class Delivery:
     def post(self, deltas: Iterable[OutputDelta]) -> list[str]:
         """Deliver deltas; returns the requests whose event loop is closed, and forgets them."""
         with self._lock:
-            to_wake = {loop for delta in deltas if (loop := self._put(delta)) is not None}
+            count = 0
+            for delta in deltas:
+                count += 1
+                self._put(delta)
+            if self._is_due(count):
+                for wakeup in self._wakeups.values():
+                    wakeup.ready |= wakeup.held
+                    wakeup.held.clear()
+            to_wake = []
+            for loop, wakeup in self._wakeups.items():
+                if wakeup.ready and not wakeup.under_way:
+                    wakeup.under_way = True
+                    to_wake.append(loop)
         return [lost for loop in to_wake for lost in self._wake(loop)]
 
     def fail_all(self, error: str, keep: Collection[str] = ()) -> None:
@@ -80,24 +127,42 @@ class Delivery:
             for request_id in unfinished
         )
 
-    def _put(self, delta: OutputDelta) -> asyncio.AbstractEventLoop | None:
-        """Fill a mailbox; its loop, if that has to be woken."""
+    def _put(self, delta: OutputDelta) -> None:
         mailbox = self._mailboxes.get(delta.request_id)
         if mailbox is None:
-            return None
+            return
+        urgent = not mailbox.begun or delta.finish_reason is not None
         mailbox.put(delta)
         if delta.usage is not None:
             del self._mailboxes[delta.request_id]
-        woken_already = mailbox.loop in self._filled
-        self._filled.setdefault(mailbox.loop, set()).add(mailbox)
-        return None if woken_already else mailbox.loop
+        wakeup = self._wakeups.get(mailbox.loop)
+        if wakeup is None:
+            wakeup = self._wakeups[mailbox.loop] = _Wakeup()
+        if urgent:
+            wakeup.held.discard(mailbox)
+            wakeup.ready.add(mailbox)
+        elif mailbox not in wakeup.ready:
+            wakeup.held.add(mailbox)
+
+    def _is_due(self, streams: int) -> bool:
+        """Whether what is held is to be delivered, after a post for so many streams."""
+        now = self._clock()
+        self._held_posts += 1
+        tokens = min(MOST_TOKENS, 1 + streams // STREAMS_PER_TOKEN)
+        next_post = now + (now - self._posted)
+        self._posted = now
+        due = self._held_posts >= tokens or next_post - self._flushed > MOST_SECONDS
+        if due:
+            self._held_posts = 0
+            self._flushed = now
+        return due
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> list[str]:
         try:
             loop.call_soon_threadsafe(self._notify_readers, loop)
         except RuntimeError:  # The event loop is closed: nobody will ever read.
             with self._lock:
-                self._filled.pop(loop, None)
+                self._wakeups.pop(loop, None)
                 lost = [key for key, box in self._mailboxes.items() if box.loop is loop]
                 for request_id in lost:
                     del self._mailboxes[request_id]
@@ -106,6 +171,10 @@ class Delivery:
 
     def _notify_readers(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            mailboxes = self._filled.pop(loop, set())
+            wakeup = self._wakeups[loop]
+            mailboxes, wakeup.ready = wakeup.ready, set()
+            wakeup.under_way = False
+            if not wakeup.held:
+                del self._wakeups[loop]
         for mailbox in mailboxes:
             mailbox.filled.set()

@@ -14,21 +14,25 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from lepton.engine.config import EngineConfig
 from lepton.engine.core import EngineCore
+from lepton.engine.encoder import EncoderEngine
+from lepton.engine.encoding import EncodingMethods
 from lepton.engine.merging import RequestCollector
+from lepton.engine.ordering import throughput_order
 from lepton.engine.outputs import OutputDelta, RequestOutput
 from lepton.engine.prompts import Message, Prompt, encode_chat, encode_prompt
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.sequence import Request
-from lepton.errors import UnavailableError
+from lepton.errors import RequestError, UnavailableError
 from lepton.models.executors.base import Float32Array
 
 if TYPE_CHECKING:
+    from lepton.models.encoder_loader import EncoderModel
     from lepton.models.loader import Model
     from lepton.models.tokenizer import Tokenizer
 
 
-class LLM:
-    """A loaded model that answers prompts, several at once.
+class LLM(EncodingMethods):
+    """A loaded model that answers prompts, several at once, or embeds and classifies texts.
 
     ``model`` is a path, a name in the catalogue (already pulled) or a loaded model; ``options`` are
     the fields of EngineConfig. Safe to share between threads, which then take turns step by step.
@@ -37,23 +41,42 @@ class LLM:
     ...     llm.generate("The capital of France is", SamplingParams(temperature=0, max_tokens=8))
     """
 
-    def __init__(self, model: str | Path | Model, **options: Any) -> None:
+    def __init__(self, model: str | Path | Model | EncoderModel, **options: Any) -> None:
+        from lepton.models.encoder_loader import EncoderModel, load_any
+
         config = EngineConfig(**options)
         self._owns_model = isinstance(model, (str, Path))
         if isinstance(model, (str, Path)):
-            from lepton.models.loader import load_model
-
-            model = load_model(model)
-        self._core = EngineCore(model, config)
+            model = load_any(model)
+        self._decoder: EngineCore | None = None
+        if isinstance(model, EncoderModel):
+            self._encoder = EncoderEngine(model, config)
+        else:
+            self._decoder = EngineCore(model, config)
         self._lock = threading.Lock()
         self._unread: dict[str, deque[OutputDelta]] = {}
         self._numbers = itertools.count(1)
         self._closed = False
 
     @property
+    def _core(self) -> EngineCore:
+        """What generates; RequestError when the model is an encoder."""
+        if self._decoder is None:
+            raise RequestError(
+                f"{self.encoder.model.name} is an encoder and generates no text: use embed, "
+                "rerank or classify, or load a model that generates"
+            )
+        return self._decoder
+
+    @property
     def model(self) -> Model:
-        """The loaded model."""
+        """The loaded model, where it generates text; see ``encoder`` for others."""
         return self._core.model
+
+    @property
+    def config(self) -> EngineConfig:
+        """The engine's limits and choices."""
+        return self._core.config
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -97,6 +120,34 @@ class LLM:
         listed = cast("Sequence[Sequence[Message]]", [messages] if one else messages)
         return self._complete([encode_chat(self.model, each) for each in listed], params, progress)
 
+    def generate_each(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> Iterator[tuple[int, RequestOutput]]:
+        """Complete prompts of token ids; each output as soon as it is finished, with its place.
+
+        They are computed in the order of best throughput, whatever theirs is: prompts that begin
+        alike together, long ones first. Checked at the call, computed as it is read; closing the
+        iterator ends what is left.
+        """
+        requests = self._requests(prompts, params)
+        places = {request.request_id: place for place, request in enumerate(requests)}
+        collectors = {
+            request.request_id: RequestCollector(request.request_id, request.prompt_token_ids)
+            for request in requests
+        }
+        deltas = self._run([requests[place] for place in throughput_order(prompts)])
+        return (
+            (places[delta.request_id], collectors.pop(delta.request_id).output())
+            for delta in deltas
+            if collectors[delta.request_id].add(delta)
+        )
+
+    def check(self, prompt: Sequence[int], params: SamplingParams | None = None) -> None:
+        """Raise RequestError when token ids can never be completed with such parameters."""
+        self._core.make_request("check", prompt, params or SamplingParams())
+
     def stream(
         self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None
     ) -> Iterator[OutputDelta]:
@@ -122,10 +173,15 @@ class LLM:
             if self._closed:
                 return
             self._closed = True
-            self._distribute(self._core.abort_all())
-            self._core.close()
+            if self._decoder is None:
+                self.encoder.close()
+                model: Model | EncoderModel = self.encoder.model
+            else:
+                self._distribute(self._decoder.abort_all())
+                self._decoder.close()
+                model = self._decoder.model
             if self._owns_model:
-                self.model.close()
+                model.close()
 
     def __enter__(self) -> Self:
         return self
@@ -139,22 +195,25 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None,
         progress: bool,
     ) -> list[RequestOutput]:
+        outputs: dict[int, RequestOutput] = {}
+        with _progress(len(prompts), progress) as advance:
+            for place, output in self.generate_each(prompts, params):
+                outputs[place] = output
+                advance()
+        return [outputs[place] for place in range(len(prompts))]
+
+    def _requests(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+    ) -> list[Request]:
         if params is None or isinstance(params, SamplingParams):
             params = [params or SamplingParams()] * len(prompts)
         if len(params) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts but {len(params)} sampling parameters")
-        requests = [self._request(*pair) for pair in zip(prompts, params, strict=True)]
-        collectors = {
-            request.request_id: RequestCollector(request.request_id, request.prompt_token_ids)
-            for request in requests
-        }
-        with _progress(len(requests), progress) as advance:
-            for delta in self._run(requests):
-                if collectors[delta.request_id].add(delta):
-                    advance()
-        return [collector.output() for collector in collectors.values()]
+        return [self._request(*pair) for pair in zip(prompts, params, strict=True)]
 
-    def _request(self, prompt: list[int], params: SamplingParams) -> Request:
+    def _request(self, prompt: Sequence[int], params: SamplingParams) -> Request:
         return self._core.make_request(f"request-{next(self._numbers)}", prompt, params)
 
     def _run(self, requests: Sequence[Request]) -> Iterator[OutputDelta]:

@@ -31,6 +31,8 @@ class DeltaMerger:
         """All of them as one; at least one must have been added."""
         if self._first is None or self._last is None:
             raise ValueError("there is nothing to merge")
+        if self._first is self._last:
+            return self._last
         return replace(
             self._last,
             text="".join(self._text),

@@ -43,7 +43,9 @@ class Matrix:
     def nbytes(self) -> int: ...
 
 def packed_bytes(tensor_type: int, rows: int, columns: int) -> int: ...
-def multiply(matrix: Matrix, inputs: _Floats, planes: int = 2, isa: str = "") -> _Floats: ...
+def multiply(
+    matrix: Matrix, inputs: _Floats, precision: str = "exact", isa: str = ""
+) -> _Floats: ...
 
 class Norm:
     def __init__(self, weight: list[float], epsilon: float) -> None: ...
@@ -69,6 +71,7 @@ def attend(
     *,
     scale: float,
     window: int = 0,
+    rounded: bool = False,
     isa: str = "",
 ) -> _Floats: ...
 
@@ -78,7 +81,7 @@ class Program:
         pool: ThreadPool,
         hidden: int,
         num_blocks: int,
-        planes: int,
+        precision: str,
         cache_type: str = "bfloat16",
         isa: str = "",
     ) -> None: ...
@@ -180,3 +183,81 @@ class Sampler:
     ) -> list[tuple[float, list[int], list[float]]]: ...
 
 def uniform(seed: int, index: int, position: int) -> float: ...
+def has_bfloat16_products(isa: str = "") -> bool: ...
+
+class DenseMatrix:
+    def __init__(self, dtype: str, rows: int, columns: int) -> None: ...
+    def pack_rows(self, first: int, rows: _Floats) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class VectorTable:
+    def __init__(self, dtype: str, rows: int, columns: int) -> None: ...
+    def pack_rows(self, first: int, rows: _Floats) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class EncoderNorm:
+    def __init__(self, weight: _Floats, bias: _Floats | None, epsilon: float) -> None: ...
+
+class DenseLinear:
+    def __init__(self, matrix: DenseMatrix, bias: _Floats | None) -> None: ...
+
+class EncoderRope:
+    def __init__(
+        self, inverse_frequencies: list[float], interleaved: bool, magnitude: float
+    ) -> None: ...
+
+class EncoderProgram:
+    def __init__(self, pool: ThreadPool, hidden: int, dtype: str, isa: str = "") -> None: ...
+    def set_embedding(
+        self,
+        *,
+        table: VectorTable | None,
+        matrix: Matrix | None,
+        scale: float,
+        positions: _Floats | None,
+        position_offset: int,
+        kinds: _Floats | None,
+        norm: EncoderNorm | None,
+    ) -> None: ...
+    def add_attention(
+        self,
+        *,
+        norm: EncoderNorm | None,
+        joined: DenseLinear,
+        output: DenseLinear,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        scale: float,
+        causal: bool,
+        window: int,
+        rope: EncoderRope | None,
+        query_norm: EncoderNorm | None,
+        key_norm: EncoderNorm | None,
+        post_norm: EncoderNorm | None,
+        residual_norm: EncoderNorm | None,
+    ) -> None: ...
+    def add_mlp(
+        self,
+        *,
+        norm: EncoderNorm | None,
+        up: DenseLinear,
+        down: DenseLinear,
+        activation: str,
+        gated: bool,
+        post_norm: EncoderNorm | None,
+        residual_norm: EncoderNorm | None,
+    ) -> None: ...
+    def set_final_norm(self, norm: EncoderNorm) -> None: ...
+    def forward(
+        self,
+        token_ids: _Ints,
+        row_starts: _Ints,
+        pooling: str | None,
+        kinds: _Ints | None = None,
+        pool_starts: _Ints | None = None,
+    ) -> _Floats: ...
+    @property
+    def isa(self) -> str: ...

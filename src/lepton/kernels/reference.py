@@ -10,6 +10,7 @@ import numpy.typing as npt
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
+_erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 def linear(x: Float32Array, weight: Float32Array, bias: Float32Array | None = None) -> Float32Array:
@@ -25,6 +26,16 @@ def rms_norm(
     mean_square: Float32Array = np.mean(x * x, axis=-1, keepdims=True)
     deviation: Float32Array = np.sqrt(mean_square + np.float32(epsilon))
     return x / deviation * (weight + np.float32(offset))
+
+
+def layer_norm(
+    x: Float32Array, weight: Float32Array, bias: Float32Array | None, epsilon: float
+) -> Float32Array:
+    """Compute (x - mean) / sqrt(variance + epsilon) · weight + bias, arXiv:1607.06450."""
+    centred: Float32Array = x - np.mean(x, axis=-1, keepdims=True)
+    variance: Float32Array = np.mean(centred * centred, axis=-1, keepdims=True)
+    y: Float32Array = centred / np.sqrt(variance + np.float32(epsilon)) * weight
+    return y if bias is None else y + bias
 
 
 def rotate(
@@ -75,12 +86,15 @@ def attention(
     *,
     scale: float,
     window: int | None = None,
+    causal: bool = True,
 ) -> Float32Array:
-    """Causal attention of one sequence, with grouped queries (arXiv:2305.13245).
+    """Attention of one sequence, with grouped queries (arXiv:2305.13245).
 
     ``query`` [rows, heads, d] stands at ``positions`` [rows]; ``key`` and ``value``
     [length, kv_heads, d] hold positions 0 … length - 1. A row attends to the last ``window``
-    positions up to its own, or to all of them. Query head h uses key/value head h // group:
+    positions up to its own, or to all of them. Without ``causal`` it attends to later positions
+    too: to those less than ``window`` away on both sides. Query head h uses key/value head
+    h // group:
 
         query heads   0 1 2 | 3 4 5 | 6 7 8        group = heads / kv_heads = 3
         kv heads        0   |   1   |   2
@@ -91,7 +105,9 @@ def attention(
     key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
     scores = np.einsum("rhd,lhd->hrl", query, key, optimize=True) * np.float32(scale)
     distance = positions[:, None] - np.arange(key.shape[0])[None, :]
-    seen = (distance >= 0) & (distance < window) if window is not None else distance >= 0
+    seen = distance >= 0 if causal else np.ones_like(distance, dtype=bool)
+    if window is not None:
+        seen &= np.abs(distance) < window
     weights = softmax(np.where(seen, scores, np.float32(-np.inf)))
     mixed: Float32Array = np.einsum("hrl,lhd->rhd", weights, value, optimize=True)
     return mixed
@@ -108,6 +124,19 @@ def gelu_tanh(x: Float32Array) -> Float32Array:
     """Compute x · Φ(x) with Φ approximated through tanh, arXiv:1606.08415."""
     inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
     y: Float32Array = np.float32(0.5) * x * (1 + np.tanh(inner))
+    return y
+
+
+def gelu(x: Float32Array) -> Float32Array:
+    """Compute x · Φ(x), arXiv:1606.08415."""
+    phi = np.asarray(_erfc(x.astype(np.float64) * -math.sqrt(0.5)), np.float64) / 2
+    y: Float32Array = (x * phi).astype(np.float32)
+    return y
+
+
+def relu(x: Float32Array) -> Float32Array:
+    """Compute max(x, 0)."""
+    y: Float32Array = np.maximum(x, np.float32(0))
     return y
 
 

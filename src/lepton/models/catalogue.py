@@ -50,6 +50,8 @@ class CatalogueEntry:
     kv_heads: int
     head_dim: int
     sources: tuple[Source, ...]
+    task: str = "generate"
+    """What it does: "generate" texts or "embed" them."""
 
     @property
     def folder(self) -> Path:
@@ -97,11 +99,11 @@ def entry(name: str) -> CatalogueEntry:
 
 
 def cached(name: str) -> Path | None:
-    """Path of the downloaded file of a catalogue model, or None."""
+    """Path of the downloaded file or folder of a catalogue model, or None."""
     model = entry(name)
     for source in model.sources:
-        path = model.folder / source.file
-        if path.is_file():
+        path = model.folder / source.model
+        if path.exists():
             return path
     return None
 
@@ -156,10 +158,9 @@ def verify(name: str, progress: ProgressCallback = no_progress) -> Verification:
     Raises:
         ModelNotFoundError: unknown name, or not downloaded.
     """
-    path = locate(entry(name).name)
-    expected = next(
-        (source.sha256 for source in entry(name).sources if source.file == path.name), None
-    )
+    model = locate(entry(name).name)
+    source = next(source for source in entry(name).sources if source.model == model.name)
+    path, expected = model.with_name(source.file), source.sha256
     return Verification(path, file_digest(path, progress), expected or recorded_digest(path))
 
 
@@ -172,7 +173,7 @@ def _choose(model: CatalogueEntry, source: str | None) -> tuple[Source, ...]:
     path = Path(source).expanduser()
     if path.is_file():
         first = model.sources[0]
-        return (LocalSource(first.file, first.size, first.sha256, True, path),)
+        return (LocalSource(first.file, first.size, first.sha256, True, path, folder=first.folder),)
     kinds = ", ".join(dict.fromkeys(candidate.kind for candidate in model.sources))
     raise ConfigurationError(
         f"{model.name} has no source {source!r}; it has {kinds}, or give the path of a file"
@@ -201,11 +202,12 @@ def _entry(name: str, fields: Mapping[str, Any]) -> CatalogueEntry:
 
 
 def _source(fields: Mapping[str, Any]) -> Source:
-    kind, file = fields["kind"], fields["file"]
+    kind, file, folder = fields["kind"], fields["file"], fields.get("folder")
     size, sha256, tried = fields.get("size"), fields.get("sha256"), fields["tried"]
     if kind == "wheel":
         parts = tuple(WheelPart(**part) for part in fields["parts"])
-        return WheelSource(file, size, sha256, tried, parts)
+        return WheelSource(file, size, sha256, tried, parts, folder=folder)
     revision = fields.get("revision", _DEFAULT_REVISION[kind])
     path = fields.get("path", file)
-    return HubSource(file, size, sha256, tried, kind, fields["repository"], path, revision)
+    repository = fields["repository"]
+    return HubSource(file, size, sha256, tried, kind, repository, path, revision, folder=folder)

@@ -18,7 +18,12 @@ from lepton.models.weights import Checkpoint
 
 LayerKind = Literal["full", "sliding"]
 
-_SAME_ARCHITECTURE = {"mistral": "llama", "gemma3_text": "gemma3"}
+_SAME_ARCHITECTURE = {
+    "mistral": "llama",
+    "gemma3_text": "gemma3",
+    "xlm-roberta": "roberta",
+    "camembert": "roberta",
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,13 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
     supported, or the architecture if it is unknown.
     """
     fields = Fields.of(checkpoint)
-    config = find_architecture(checkpoint).configure(fields, checkpoint)
+    module = find_architecture(checkpoint)
+    if hasattr(module, "heads"):
+        raise ModelFormatError(
+            "this model is an encoder: it embeds or classifies texts and generates none",
+            file=checkpoint.path,
+        )
+    config = module.configure(fields, checkpoint)
     _check(config, fields)
     return config
 

@@ -23,6 +23,7 @@ _GGUF_KEYS = {
     "num_key_value_heads": "attention.head_count_kv",
     "head_dim": "attention.key_length",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    "layer_norm_eps": "attention.layer_norm_epsilon",
     "max_position_embeddings": "context_length",
     "rope_theta": "rope.freq_base",
     "rope_local_base_freq": "rope.freq_base_swa",
@@ -62,7 +63,8 @@ class Fields:
         if checkpoint.format == "gguf":
             name = values.get("general.architecture")
             return cls(values, file=checkpoint.path, prefix=f"{name}.", gguf=True)
-        fields = cls(values, file=checkpoint.path / "config.json")
+        folder = checkpoint.path
+        fields = cls(values, file=folder / "config.json" if folder.is_dir() else folder)
         fields.refuse("quantization_config")
         return fields.section("text_config") or fields
 

@@ -84,13 +84,13 @@ def load_model(path_or_name: str | Path) -> Model:
         config=network.config,
         stages=network.stages,
         checkpoint=network.checkpoint,
-        name=_name(path_or_name),
+        name=model_name(path_or_name),
         tokenizer=tokenizer,
         chat_template=chat_template,
     )
 
 
-def _name(path_or_name: str | Path) -> str:
+def model_name(path_or_name: str | Path) -> str:
     """What the model is called: its catalogue name, or its file's or folder's."""
     if isinstance(path_or_name, str) and path_or_name in catalogue.entries():
         return path_or_name

@@ -27,6 +27,7 @@ _PREFIXES = {
     "model.": "",
     "model.language_model.": "",
     "language_model.model.": "language_model.",
+    "": "",
 }
 """Where safetensors files keep the decoder, and where its output head then is."""
 

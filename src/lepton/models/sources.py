@@ -15,10 +15,11 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lepton.errors import DownloadError
+from lepton.models.archives import unpack_zip
 
 CHUNK_BYTES = 1 << 20
 
@@ -42,6 +43,13 @@ class Source(ABC):
     """Hexadecimal digest, or None when unknown."""
     tried: bool
     """Whether the project's own tests have fetched it."""
+    folder: str | None = field(default=None, kw_only=True)
+    """Where the file is an archive: name of the folder it is unpacked to."""
+
+    @property
+    def model(self) -> str:
+        """Name, in the cache, of what is loaded: the file, or the folder of an archive."""
+        return self.folder or self.file
 
     @property
     @abstractmethod
@@ -94,7 +102,7 @@ class LocalSource(Source):
 
 
 def obtain(source: Source, folder: Path, progress: ProgressCallback = no_progress) -> Path:
-    """Fetch ``source`` into ``folder`` unless it is there, verify it, and return its path.
+    """Fetch ``source`` into ``folder`` unless it is there, verify it, and return the model's path.
 
     A second process that asks for the same folder waits for the first.
 
@@ -106,14 +114,16 @@ def obtain(source: Source, folder: Path, progress: ProgressCallback = no_progres
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, progress):
-            if target.is_file() and _intact(target, source, progress):
-                return target
-            _check_space(source, part)
-            reported = source.fetch(part, progress)
-            _accept(source, part, target, reported, progress)
+            if not (target.is_file() and _intact(target, source, progress)):
+                _check_space(source, part)
+                reported = source.fetch(part, progress)
+                _accept(source, part, target, reported, progress)
+            if source.folder is not None and not (folder / source.folder).is_dir():
+                progress("unpack", 0, None)
+                unpack_zip(target, folder / source.folder)
     except OSError as error:
         raise DownloadError(f"{folder} cannot be written: {error.strerror or error}") from error
-    return target
+    return folder / source.model
 
 
 def file_digest(path: Path, progress: ProgressCallback = no_progress) -> str:

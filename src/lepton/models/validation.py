@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lepton.errors import ModelFormatError
 from lepton.models.config import ModelConfig
+from lepton.models.encoder import EncoderConfig
 from lepton.models.names import TensorNames
-from lepton.models.stages import Attention, Embed, GatedMlp, Head, Linear, RmsNorm, Stage
+from lepton.models.stages import (
+    Attention,
+    Dense,
+    Embed,
+    FinalNorm,
+    GatedMlp,
+    Head,
+    Linear,
+    Mlp,
+    Norm,
+    RmsNorm,
+    Stage,
+)
 from lepton.models.weights import Checkpoint
 
 Shape = tuple[int, ...]
@@ -23,18 +36,7 @@ def check_tensors(stages: Sequence[Stage], config: ModelConfig, checkpoint: Chec
     demands, or belongs to a layer but is used by no stage: the model would be another one.
     """
     expected = expected_tensors(stages, config)
-    for name, shape in expected.items():
-        found = checkpoint.tensors.get(name)
-        if found is None:
-            raise ModelFormatError(
-                f"is missing, expected shape {shape}", file=checkpoint.path, tensor=name
-            )
-        if tuple(found.shape) != shape:
-            raise ModelFormatError(
-                f"has shape {tuple(found.shape)}, expected {shape}",
-                file=checkpoint.path,
-                tensor=name,
-            )
+    _compare(expected, checkpoint)
     names = TensorNames(checkpoint)
     layers = tuple(names.layer_prefix(layer) for layer in range(config.num_layers))
     for name in checkpoint.tensors:
@@ -46,17 +48,62 @@ def check_tensors(stages: Sequence[Stage], config: ModelConfig, checkpoint: Chec
             )
 
 
-def expected_tensors(stages: Sequence[Stage], config: ModelConfig) -> dict[str, Shape]:
+def check_encoder(stages: Sequence[Stage], config: EncoderConfig, checkpoint: Checkpoint) -> None:
+    """Compare the tensors that an encoder's stages name with those a checkpoint has.
+
+    Raises ModelFormatError for one that is missing or has another shape than it should.
+    """
+    _compare(expected_tensors(stages, config), checkpoint)
+
+
+def check_dense(layers: Sequence[Dense], config: EncoderConfig, checkpoint: Checkpoint) -> None:
+    """Check the layers of a head: each takes what the one before gives, the last one the labels.
+
+    Raises ModelFormatError as ``check_encoder`` does.
+    """
+    expected: dict[str, Shape] = {}
+    for number, layer in enumerate(layers):
+        outputs = len(config.labels) if number == len(layers) - 1 else config.hidden_size
+        expected |= dict(_linear(layer.linear, outputs, config.hidden_size))
+        expected |= dict(_norm(layer.norm, outputs))
+    _compare(expected, checkpoint)
+
+
+def _compare(expected: Mapping[str, Shape], checkpoint: Checkpoint) -> None:
+    for name, shape in expected.items():
+        found = checkpoint.tensors.get(name)
+        if found is None:
+            raise ModelFormatError(
+                f"is missing, expected shape {shape}", file=checkpoint.path, tensor=name
+            )
+        # A table with one row may be stored as a vector.
+        if tuple(found.shape) not in (shape, shape[1:] if shape[0] == 1 else shape):
+            raise ModelFormatError(
+                f"has shape {tuple(found.shape)}, expected {shape}",
+                file=checkpoint.path,
+                tensor=name,
+            )
+
+
+def expected_tensors(
+    stages: Sequence[Stage], config: ModelConfig | EncoderConfig
+) -> dict[str, Shape]:
     """Name and shape of every tensor the stages take."""
     return dict(_expected(stages, config))
 
 
-def _expected(stages: Sequence[Stage], config: ModelConfig) -> Iterator[tuple[str, Shape]]:
+def _expected(
+    stages: Sequence[Stage], config: ModelConfig | EncoderConfig
+) -> Iterator[tuple[str, Shape]]:
     hidden = config.hidden_size
     for stage in stages:
         match stage:
-            case Embed(weight):
-                yield weight, (config.vocab_size, hidden)
+            case Embed():
+                yield stage.weight, (config.vocab_size, hidden)
+                for table in (stage.positions, stage.token_types):
+                    if table is not None:
+                        yield table.weight, (table.rows, hidden)
+                yield from _norm(stage.norm, hidden)
             case Attention():
                 yield from _expected_by_attention(stage, hidden)
             case GatedMlp():
@@ -65,6 +112,13 @@ def _expected(stages: Sequence[Stage], config: ModelConfig) -> Iterator[tuple[st
                 yield from _linear(stage.up, config.intermediate_size, hidden)
                 yield from _linear(stage.down, hidden, config.intermediate_size)
                 yield from _norm(stage.post_norm, hidden)
+            case Mlp():
+                yield from _norm(stage.norm, hidden)
+                yield from _linear(stage.up, config.intermediate_size, hidden)
+                yield from _linear(stage.down, hidden, config.intermediate_size)
+                yield from _norm(stage.residual_norm, hidden)
+            case FinalNorm(norm):
+                yield from _norm(norm, hidden)
             case Head(norm, output):
                 yield from _norm(norm, hidden)
                 yield from _linear(output, config.vocab_size, hidden)
@@ -80,14 +134,18 @@ def _expected_by_attention(stage: Attention, hidden: int) -> Iterator[tuple[str,
     yield from _norm(stage.query_norm, stage.head_dim)
     yield from _norm(stage.key_norm, stage.head_dim)
     yield from _norm(stage.post_norm, hidden)
+    yield from _norm(stage.residual_norm, hidden)
 
 
 def _linear(linear: Linear, outputs: int, inputs: int) -> Iterator[tuple[str, Shape]]:
-    yield linear.weight, (outputs, inputs)
+    rows = outputs if linear.part is None else linear.part.of
+    yield linear.weight, (rows, inputs)
     if linear.bias is not None:
-        yield linear.bias, (outputs,)
+        yield linear.bias, (rows,)
 
 
-def _norm(norm: RmsNorm | None, size: int) -> Iterator[tuple[str, Shape]]:
+def _norm(norm: Norm | None, size: int) -> Iterator[tuple[str, Shape]]:
     if norm is not None:
         yield norm.weight, (size,)
+        if not isinstance(norm, RmsNorm) and norm.bias is not None:
+            yield norm.bias, (size,)

@@ -9,6 +9,7 @@ exist to protect secrets that can be guessed, and nobody guesses 2**256. The fil
     requests_per_minute = 120     # this and the following are optional: absent means no limit
     concurrent_requests = 8
     max_tokens = 1024
+    priority = 0                  # lower numbers are served first; requests may ask for higher ones
 
 or JSON of the same shape, ``{"keys": [{"name": …, "sha256": …}]}``.
 """
@@ -34,6 +35,7 @@ from lepton.errors import ConfigurationError
 _log = logging.getLogger("lepton.security")
 
 KEY_PREFIX = "lepton-"
+MOST_PRIORITY = 1000
 MAX_FILE_BYTES = 4 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -55,6 +57,8 @@ class ApiKey:
     name: str
     digest: bytes = field(repr=False)
     limits: KeyLimits = KeyLimits()
+    priority: int = 0
+    """Of its requests unless they ask for a higher number, which is served later."""
 
 
 @dataclass(frozen=True)
@@ -186,14 +190,19 @@ def _entry(path: Path, number: int, entry: Any) -> ApiKey:
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest.lower()):
         raise ConfigurationError(f"{where}: 'sha256' must be 64 hexadecimal digits")
     limit_names = {limit.name for limit in fields(KeyLimits)}
-    unknown = sorted(set(entry) - limit_names - {"name", "sha256"})
+    unknown = sorted(set(entry) - limit_names - {"name", "sha256", "priority"})
     if unknown:
         raise ConfigurationError(f"{where}: unknown field {unknown[0]!r}")
     limits = {limit: entry[limit] for limit in sorted(limit_names & set(entry))}
     for limit, value in limits.items():
         if type(value) is not int or value < 1:
             raise ConfigurationError(f"{where}: {limit!r} must be a whole number of at least 1")
-    return ApiKey(name, bytes.fromhex(digest), KeyLimits(**limits))
+    priority = entry.get("priority", 0)
+    if type(priority) is not int or abs(priority) > MOST_PRIORITY:
+        raise ConfigurationError(
+            f"{where}: 'priority' must be a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
+        )
+    return ApiKey(name, bytes.fromhex(digest), KeyLimits(**limits), priority)
 
 
 def _refuse_duplicates(path: Path, keys: tuple[ApiKey, ...]) -> None:

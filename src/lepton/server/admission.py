@@ -36,11 +36,21 @@ class Admission:
         self._usage: dict[str, _Usage] = {}
         self._deadline: float | None = None
         self.in_progress = 0
+        self.closed: str | None = None
+        """Why nobody is let in yet."""
 
     @property
     def needs_key(self) -> bool:
         """Whether callers must show an API key."""
         return self._keys is not None
+
+    def close(self, reason: str) -> None:
+        """Refuse requests until `open`."""
+        self.closed = reason
+
+    def open(self) -> None:
+        """Let requests in."""
+        self.closed = None
 
     @property
     def draining(self) -> bool:
@@ -78,8 +88,10 @@ class Admission:
     def enter(self, key: ApiKey | None, *, counted: bool) -> Iterator[None]:
         """Hold a place for one request; ``counted`` ones use up the key's requests per minute.
 
-        Raises UnavailableError while draining, CapacityError above a limit.
+        Raises UnavailableError while closed or draining, CapacityError above a limit.
         """
+        if self.closed is not None:
+            raise UnavailableError(self.closed)
         if self.draining:
             raise UnavailableError("The server is shutting down and takes no new requests.")
         if self.in_progress >= self._max_requests:

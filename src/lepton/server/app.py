@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -18,43 +18,43 @@ from starlette.responses import Response
 from lepton import __version__
 from lepton.errors import LeptonError, RequestError
 from lepton.server import health, openai
-from lepton.server.admission import Admission
 from lepton.server.context import ServerContext
 from lepton.server.errors import as_api_error
-from lepton.server.metrics import Metrics
 from lepton.server.middleware import Gate, HostGuard, RequestScope
 from lepton.server.pages import add_pages
 from lepton.server.record import record_of
 from lepton.server.settings import ServerSettings
-from lepton.server.text import TextWorker
 
 if TYPE_CHECKING:
-    from lepton.engine import AsyncEngine
+    from lepton.engine import AsyncEncoder, AsyncEngine
+
+    EngineLoader = Callable[[], AsyncEngine]
+    EncodersLoader = Callable[[], Mapping[str, AsyncEncoder]]
 
 _log = logging.getLogger("lepton.server")
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
-def create_app(engine: AsyncEngine, settings: ServerSettings | None = None) -> FastAPI:
-    """An ASGI application over ``engine``, which it starts and shuts down.
+def create_app(
+    engine: AsyncEngine | EngineLoader | None,
+    settings: ServerSettings | None = None,
+    *,
+    encoders: EncodersLoader | None = None,
+) -> FastAPI:
+    """An ASGI application over ``engine``, which it starts and shuts down, or ``encoders``.
 
-    Raises ConfigurationError when the key file cannot be used.
+    A function that makes the engine, or the encoders by the names that clients give, is called in
+    a thread once the application runs; until it has returned, requests get 503 and ``/readyz`` is
+    red. Raises ConfigurationError when the key file cannot be used.
     """
-    settings = settings or ServerSettings()
-    model_name = settings.model_name or engine.model.name
-    context = ServerContext(
-        engine=engine,
-        settings=settings,
-        model_name=model_name,
-        admission=Admission(settings),
-        metrics=Metrics(engine, model_name),
-        text=TextWorker(engine.model),
-    )
+    context = ServerContext(settings or ServerSettings())
+    if not callable(engine) and encoders is None:
+        context.open(engine)
     app = FastAPI(
         title="Lepton",
         version=__version__,
-        lifespan=_lifespan,
+        lifespan=_lifespan(engine, encoders),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -69,16 +69,38 @@ def create_app(engine: AsyncEngine, settings: ServerSettings | None = None) -> F
     return app
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    context: ServerContext = app.state.context
-    if not context.engine.alive:
-        context.engine.start()
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(context.engine.shutdown)
-        context.text.close()
+def _lifespan(
+    engine: AsyncEngine | EngineLoader | None, encoders: EncodersLoader | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        context: ServerContext = app.state.context
+        loading = asyncio.create_task(_load(engine, encoders, context))
+        try:
+            yield
+        finally:
+            await loading
+            await asyncio.to_thread(context.close)
+
+    return lifespan
+
+
+async def _load(
+    engine: AsyncEngine | EngineLoader | None,
+    encoders: EncodersLoader | None,
+    context: ServerContext,
+) -> None:
+    if callable(engine) or encoders is not None:
+        try:
+            if callable(engine):
+                engine = await asyncio.to_thread(engine)
+            found = {} if encoders is None else await asyncio.to_thread(encoders)
+        except Exception as error:
+            context.failure = error
+            return
+        context.open(engine, found)
+    if engine is not None and not engine.alive:
+        engine.start()
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
@@ -102,10 +124,10 @@ def _add_middleware(app: FastAPI, context: ServerContext) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout"],
             expose_headers=["X-Request-Id", "Retry-After"],
         )
     if settings.local and not context.admission.needs_key:
         allowed = {*LOCAL_HOSTS, settings.host, *settings.allowed_hosts}
         app.add_middleware(HostGuard, allowed=allowed)
-    app.add_middleware(RequestScope, metrics=context.metrics)
+    app.add_middleware(RequestScope, metrics=context.metrics, tracing=context.tracing)

@@ -17,7 +17,7 @@ from lepton.errors import RequestError
 from lepton.server.body import read_request
 from lepton.server.context import ServerContext, context_of
 from lepton.server.generation import Generation
-from lepton.server.limits import check_context, completion_params
+from lepton.server.limits import check_context, completion_params, request_options
 from lepton.server.logprobs import CompletionLogprobs
 from lepton.server.record import record_of
 from lepton.server.responses import JsonResponse
@@ -33,6 +33,7 @@ async def create_completion(request: Request) -> Response:
     context.check_model(body.model)
     record.model, record.stream = context.model_name, bool(body.stream)
     params = completion_params(body, context.settings, record.key)
+    options = request_options(body, request.headers, context.settings, record)
     prompts = [await context.text.prompt(prompt) for prompt in body.prompt]
     for prompt in prompts:
         if not prompt:
@@ -41,7 +42,7 @@ async def create_completion(request: Request) -> Response:
     logprobs = params.logprobs is not None
     echoes = await _echoes(context, body, prompts) if body.echo else None
     generation = Generation(
-        context, record, prompts, params, echo_logprobs=logprobs and echoes is not None
+        context, record, prompts, params, options, echo_logprobs=logprobs and echoes is not None
     )
     shape = _CompletionShape(context, generation, params.n, echoes, logprobs=logprobs)
     if body.stream:

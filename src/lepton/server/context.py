@@ -3,32 +3,106 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from lepton.errors import RequestError
+from lepton import __version__
+from lepton.errors import RequestError, UnavailableError
 from lepton.server.admission import Admission
 from lepton.server.metrics import Metrics
 from lepton.server.settings import ServerSettings
 from lepton.server.text import TextWorker
+from lepton.telemetry.tracing import Tracing, open_tracing
 
 if TYPE_CHECKING:
-    from lepton.engine import AsyncEngine
+    from lepton.engine import AsyncEncoder, AsyncEngine
+
+LOADING = "The model is still being loaded."
 
 
-@dataclass(frozen=True)
 class ServerContext:
-    """One application's engine, settings and instruments."""
+    """One application's settings and instruments, and its engine once that is loaded."""
 
-    engine: AsyncEngine
-    settings: ServerSettings
-    model_name: str
-    admission: Admission
-    metrics: Metrics
-    text: TextWorker
-    created: int = field(default_factory=lambda: int(time.time()))
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.admission = Admission(settings)
+        self.admission.close(LOADING)
+        self.metrics = Metrics()
+        self.tracing: Tracing | None = None
+        if settings.otlp_endpoint is not None:
+            self.tracing = open_tracing(settings.otlp_endpoint, __version__)
+        self.created = int(time.time())
+        self.failure: BaseException | None = None
+        """Why there will never be an engine; the process is to end."""
+        self.encoders: Mapping[str, AsyncEncoder] = {}
+        """By the names that clients give."""
+        self._engine: AsyncEngine | None = None
+        self._text: TextWorker | None = None
+
+    def open(
+        self, engine: AsyncEngine | None, encoders: Mapping[str, AsyncEncoder] | None = None
+    ) -> None:
+        """Take requests for ``engine`` and ``encoders``, one of which may be missing, from now."""
+        self._engine = engine
+        self.encoders = encoders or {}
+        if engine is not None:
+            self._text = TextWorker(engine.model)
+            self.metrics.attach(engine, self.model_name)
+        if encoders:
+            self.metrics.attach_encoders(encoders)
+        self.admission.open()
+
+    def close(self) -> None:
+        """Shut the engine down, if there is one. May be called twice; waits for a step to end."""
+        if self._engine is not None:
+            self._engine.shutdown()
+        if self._text is not None:
+            self._text.close()
+        if self.tracing is not None:
+            self.tracing.close()
+        for encoder in self.encoders.values():
+            encoder.close()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is an engine."""
+        return self._engine is not None
+
+    @property
+    def encoders_only(self) -> bool:
+        """Whether this server has encoders and nothing that generates."""
+        return self._engine is None and bool(self.encoders)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine; UnavailableError while it is loaded, RequestError when there is none."""
+        if self.encoders_only:
+            raise RequestError(
+                f"This server embeds and ranks with {', '.join(self.encoders)}; it generates no "
+                "text.",
+                param="model",
+                code="model_not_found",
+            )
+        if self._engine is None:
+            raise UnavailableError(LOADING)
+        return self._engine
+
+    @property
+    def text(self) -> TextWorker:
+        """Tokenizer and chat template of the model; raises as ``engine`` does."""
+        if self._text is None:
+            self.engine  # noqa: B018
+            raise UnavailableError(LOADING)
+        return self._text
+
+    @property
+    def model_name(self) -> str:
+        """What clients call the model, or the first of the encoders."""
+        if self.encoders_only:
+            return next(iter(self.encoders))
+        return self.settings.model_name or self.engine.model.name
 
     def check_model(self, name: str | None) -> None:
         """Raise RequestError ``model_not_found`` unless ``name`` is served here (or None)."""

@@ -8,12 +8,25 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from lepton.engine import OutputDelta, RequestStream, SamplingParams, TokenLogprob, Usage
+from lepton.engine import (
+    OutputDelta,
+    RequestOptions,
+    RequestStream,
+    RequestTimings,
+    SamplingParams,
+    TokenLogprob,
+    Usage,
+)
 from lepton.engine.outputs import PromptLogprobs
-from lepton.errors import EngineError, UnavailableError
+from lepton.errors import CapacityError, EngineError, LeptonError, UnavailableError
 from lepton.server.context import ServerContext
+from lepton.server.errors import ApiError
 from lepton.server.record import RequestRecord
+from lepton.telemetry.tracing import Stage
+
+STAGES = ("queue", "prefill", "decode")
 
 Batch = list[tuple[int, OutputDelta]]
 """Deltas that arrived together, each with the index of its choice; empty after a long silence."""
@@ -40,18 +53,21 @@ class Generation:
         record: RequestRecord,
         prompts: Sequence[Sequence[int]],
         params: SamplingParams,
+        options: RequestOptions,
         *,
         echo_logprobs: bool = False,
     ) -> None:
         self._context = context
         self._record = record
         self._n = params.n
+        self._timeout = options.timeout
         self.choices = len(prompts) * params.n
         self.prompt_logprobs: dict[int, PromptLogprobs] = {}
         self._prompt_tokens = sum(map(len, prompts))
         self._usages: list[Usage] = []
         self._generated = 0
         self._last_seen: dict[int, float] = {}
+        self._filled = asyncio.Event()
         self._streams: list[RequestStream] = []
         identity = uuid.uuid4().hex
         try:
@@ -61,6 +77,8 @@ class Generation:
                     params,
                     request_id=f"{identity}-{number}",
                     echo_logprobs=echo_logprobs,
+                    options=options,
+                    filled=self._filled,
                 )
                 self._streams.append(stream)
         except BaseException:
@@ -68,6 +86,7 @@ class Generation:
                 context.engine.abort(stream.request_id)
             raise
         record.prompt_tokens = self._prompt_tokens
+        context.metrics.request_started(params)
 
     @property
     def usage(self) -> Usage:
@@ -95,56 +114,71 @@ class Generation:
     async def batches(self) -> AsyncGenerator[Batch]:
         """Deltas as they come. Closing the iterator aborts what is not finished.
 
-        Raises EngineError when a completion failed, UnavailableError when it was cancelled.
+        Raises EngineError when a completion failed, UnavailableError when it was cancelled,
+        CapacityError or ApiError 504 when its time was up before it had begun.
         """
-        waiting = {self._next_delta(number): number for number in range(len(self._streams))}
         try:
-            while waiting:
-                done, _ = await asyncio.wait(
-                    waiting,
-                    timeout=self._context.settings.heartbeat_seconds,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                batch: Batch = []
-                for task in sorted(done, key=waiting.__getitem__):
-                    number = waiting.pop(task)
-                    delta = task.result()
-                    if delta is None:
-                        continue
-                    waiting[self._next_delta(number)] = number
-                    self._take_note(number, delta)
-                    batch.append((number * self._n + delta.index, delta))
-                if batch or not done:
+            while not all(stream.finished for stream in self._streams):
+                silent = not await self._wait()
+                batch = self._take()
+                if batch or silent:
                     yield batch
             self._context.metrics.request_done(
                 self._prompt_tokens, self._generated, self._record.seconds()
             )
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
             for stream in self._streams:
                 await stream.aclose()
             self._record.completion_tokens = self._generated
             self._record.cached_tokens = self.usage.cached_tokens
 
-    def _next_delta(self, number: int) -> asyncio.Task[OutputDelta | None]:
-        return asyncio.ensure_future(_next_or_none(self._streams[number]))
+    def _take(self) -> Batch:
+        """What has come since the last call."""
+        self._filled.clear()
+        batch: Batch = []
+        for number, stream in enumerate(self._streams):
+            for delta in stream.take():
+                self._take_note(number, delta)
+                batch.append((number * self._n + delta.index, delta))
+        return batch
+
+    async def _wait(self) -> bool:
+        """Wait until something may have come; False when the streams were silent for long."""
+        try:
+            async with asyncio.timeout(self._context.settings.heartbeat_seconds):
+                return await self._filled.wait()
+        except TimeoutError:
+            return False
 
     def _take_note(self, number: int, delta: OutputDelta) -> None:
         if delta.finish_reason == "error":
             raise EngineError(delta.error or "the completion failed")
+        if delta.finish_reason == "timeout" and self._record.first_token_seconds is None:
+            raise self._too_late()
         if delta.finish_reason == "cancelled":
             raise UnavailableError("The request was ended because the server is shutting down.")
         if delta.prompt_logprobs is not None:
             self.prompt_logprobs[number] = delta.prompt_logprobs
         if delta.usage:
             self._usages.append(delta.usage)
+        if delta.timings and delta.usage:
+            self._context.metrics.stages(delta.timings, delta.usage.completion_tokens)
+            self._record.stages += _stages(delta.timings)
         if delta.token_ids:
             self._time_tokens(number * self._n + delta.index, len(delta.token_ids))
         if delta.finish_reason:
             self._record.finish_reasons.append(delta.finish_reason)
             self._context.metrics.finished(delta.finish_reason)
+
+    def _too_late(self) -> LeptonError:
+        """The error of a request that got no token in its time."""
+        if self._timeout is not None and self._record.seconds() >= self._timeout:
+            message = f"The request had no answer within its timeout of {self._timeout:g} seconds."
+            return ApiError(504, message, kind="server_error", code="timeout")
+        return CapacityError(
+            "The server is busy and the request has waited too long; try again later.",
+            retry_after=self._context.engine.stats().estimated_wait_seconds,
+        )
 
     def _time_tokens(self, index: int, count: int) -> None:
         now = time.perf_counter()
@@ -158,8 +192,11 @@ class Generation:
         self._generated += count
 
 
-async def _next_or_none(stream: RequestStream) -> OutputDelta | None:
-    try:
-        return await anext(stream)
-    except StopAsyncIteration:
-        return None
+def _stages(timings: RequestTimings) -> list[Stage]:
+    """The stages that a prompt and its completions went through."""
+    places = (timings.arrived, timings.scheduled, timings.first_token)
+    reached = [place for place in places if place is not None] + [timings.finished]
+    return [
+        Stage(name, start, end)
+        for name, (start, end) in zip(STAGES, pairwise(reached), strict=False)
+    ]

@@ -12,7 +12,7 @@ from lepton.server.responses import JsonResponse
 
 
 async def livez(request: Request) -> Response:
-    """503 when the engine's loop is dead or has stopped ticking: restart the process."""
+    """503 when the engine's loop is dead or hangs in a step: restart the process."""
     context = context_of(request)
     problem = _engine_problem(context)
     return _answer(problem)
@@ -21,8 +21,8 @@ async def livez(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """503 while requests would be refused: send traffic elsewhere."""
     context = context_of(request)
-    problem = "draining" if context.admission.draining else _engine_problem(context)
-    return _answer(problem)
+    problem = "draining" if context.admission.draining else context.admission.closed
+    return _answer(problem or _engine_problem(context))
 
 
 async def prometheus(request: Request) -> Response:
@@ -35,6 +35,8 @@ async def prometheus(request: Request) -> Response:
 
 
 def _engine_problem(context: ServerContext) -> str | None:
+    if not context.loaded:
+        return None
     if not context.engine.alive:
         return "the engine's loop is not running"
     silent = context.engine.seconds_since_tick()

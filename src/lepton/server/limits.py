@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from lepton.engine import SamplingParams
+import math
+from collections.abc import Mapping
+
+from lepton.engine import RequestOptions, SamplingParams
 from lepton.errors import RequestError
 from lepton.security import ApiKey
+from lepton.server.record import RequestRecord
 from lepton.server.schemas import ChatCompletionRequest, CompletionRequest, GenerationRequest
 from lepton.server.settings import ServerSettings
 
+TIMEOUT_HEADER = "x-request-timeout"
 COMPLETION_MAX_TOKENS = 16
 """What ``/v1/completions`` generates when not told, as in the OpenAI API."""
 
@@ -37,6 +42,49 @@ def chat_params(
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     max_tokens = _max_tokens(name, getattr(body, name), settings, key)
     return _params(body, settings, max_tokens, (body.top_logprobs or 0) if body.logprobs else None)
+
+
+def request_options(
+    body: GenerationRequest,
+    headers: Mapping[str, str],
+    settings: ServerSettings,
+    record: RequestRecord,
+) -> RequestOptions:
+    """Whose the request is, how urgent, and how long it may take.
+
+    The seconds come from the field ``timeout``, else the header `TIMEOUT_HEADER`, and are at most
+    `ServerSettings.request_seconds`. Raises RequestError when the header is no number above 0.
+    """
+    key = record.key
+    priority = (key.priority if key else 0) if body.priority is None else body.priority
+    if key is not None:
+        priority = max(priority, key.priority)
+    asked = body.timeout
+    if asked is None and TIMEOUT_HEADER in headers:
+        asked = _seconds(headers[TIMEOUT_HEADER])
+    timeouts = (asked, settings.request_seconds)
+    salt = body.cache_salt
+    return RequestOptions(
+        tenant=record.tenant,
+        priority=priority,
+        cache_salt=None if salt is None else f"{record.tenant} {salt}",
+        queue_timeout=settings.max_queue_seconds,
+        timeout=min((value for value in timeouts if value is not None), default=None),
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise RequestError(
+            f"The header {TIMEOUT_HEADER} must be a number of seconds above 0.",
+            param=TIMEOUT_HEADER,
+            code="invalid_value",
+        )
+    return value
 
 
 def check_context(

@@ -12,6 +12,15 @@ from starlette.responses import Response
 from lepton.server.chat import create_chat_completion
 from lepton.server.completions import create_completion
 from lepton.server.context import ServerContext, context_of
+from lepton.server.embeddings import create_embeddings
+from lepton.server.encoder_schemas import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    RerankRequest,
+    ScoreRequest,
+)
+from lepton.server.encoders import describe
+from lepton.server.ranking import classify, rerank, score
 from lepton.server.responses import JsonResponse
 from lepton.server.schemas import (
     ChatCompletionRequest,
@@ -26,14 +35,21 @@ PREFIXES = ("/v1/", "/tokenize", "/detokenize")
 
 
 async def list_models(request: Request) -> Response:
-    """The one model this server has."""
-    return JsonResponse({"object": "list", "data": [_model(context_of(request))]})
+    """The models this server has: one that generates, encoders, or both."""
+    context = context_of(request)
+    models = [] if context.encoders_only else [_model(context)]
+    encoders = context.encoders.items()
+    models += [describe(name, encoder, context.created) for name, encoder in encoders]
+    return JsonResponse({"object": "list", "data": models})
 
 
 async def retrieve_model(request: Request) -> Response:
     """A model by its name; names may hold slashes."""
     context = context_of(request)
-    context.check_model(request.path_params["model"])
+    name = request.path_params["model"]
+    if name in context.encoders:
+        return JsonResponse(describe(name, context.encoders[name], context.created))
+    context.check_model(name)
     return JsonResponse(_model(context))
 
 
@@ -72,6 +88,10 @@ def routes() -> APIRouter:
     for path, endpoint, schema in (
         ("/v1/chat/completions", create_chat_completion, ChatCompletionRequest),
         ("/v1/completions", create_completion, CompletionRequest),
+        ("/v1/embeddings", create_embeddings, EmbeddingRequest),
+        ("/v1/rerank", rerank, RerankRequest),
+        ("/v1/score", score, ScoreRequest),
+        ("/v1/classify", classify, ClassifyRequest),
         ("/tokenize", tokenize, TokenizeRequest),
         ("/detokenize", detokenize, DetokenizeRequest),
     ):

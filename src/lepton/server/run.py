@@ -17,15 +17,19 @@ from fastapi import FastAPI
 from lepton.errors import ConfigurationError
 from lepton.security import load_keys
 from lepton.server.app import create_app
+from lepton.server.connections import SEND_BUFFER_BYTES, bounded_protocol
 from lepton.server.context import ServerContext
 from lepton.server.settings import ServerSettings
 from lepton.telemetry import log_event
 
 if TYPE_CHECKING:
     from lepton.engine import AsyncEngine
+    from lepton.server.app import EncodersLoader, EngineLoader
 
 _log = logging.getLogger("lepton.server")
 
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
 LAST_WORDS_SECONDS = 5
 """Time to send the last bytes after the grace period."""
 
@@ -41,6 +45,7 @@ def bind(settings: ServerSettings) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.bind(address)
     except OSError as error:
         listener.close()
@@ -49,27 +54,34 @@ def bind(settings: ServerSettings) -> socket.socket:
 
 
 def serve(
-    engine: AsyncEngine,
+    engine: AsyncEngine | EngineLoader | None,
     settings: ServerSettings | None = None,
     *,
+    encoders: EncodersLoader | None = None,
     listener: socket.socket | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, finish what is in progress, shut the engine down.
 
-    A second signal ends the server at once. ``on_ready`` gets the URL when requests are taken.
-    Raises ConfigurationError as `bind` does.
+    A second signal ends the server at once. ``engine`` may be a function that makes it, and
+    ``encoders`` is one that makes encoders by the names that clients give; both are called while
+    ``/livez``, ``/readyz`` and ``/metrics`` answer already. ``on_ready`` gets the URL when
+    requests are taken. Raises ConfigurationError as `bind` does, and what those functions raise.
     """
     settings = settings or ServerSettings()
     listener = listener or bind(settings)
+    app = create_app(engine, settings, encoders=encoders)
+    context: ServerContext = app.state.context
     try:
-        server = DrainingServer(create_app(engine, settings), listener, on_ready)
-        server.run(sockets=[listener])
+        listener.listen(BACKLOG)  # Here, as uvloop waits for ever where this fails.
+        DrainingServer(app, listener, on_ready).run(sockets=[listener])
     except OSError as error:
         raise ConfigurationError(_explain(error, settings)) from error
     finally:
         listener.close()
-        engine.shutdown()
+        context.close()
+    if context.failure is not None:
+        raise context.failure
 
 
 class DrainingServer(uvicorn.Server):
@@ -85,9 +97,11 @@ class DrainingServer(uvicorn.Server):
         settings = self._context.settings
         self._url = _url(settings, listener)
         self._on_ready = on_ready
+        self._announced = False
         super().__init__(
             uvicorn.Config(
                 app,
+                http=bounded_protocol(settings),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -114,31 +128,41 @@ class DrainingServer(uvicorn.Server):
         """Listen, then tell so."""
         await super().startup(sockets)
         if self.started:
-            engine = self._context.engine
-            log_event(
-                _log,
-                logging.INFO,
-                "serving",
-                url=self._url,
-                model=self._context.model_name,
-                context_length=engine.context_length,
-                api_keys=self._context.admission.needs_key,
-            )
-            if self._on_ready:
-                self._on_ready(self._url)
+            log_event(_log, logging.INFO, "listening", url=self._url)
+            self._announce_once()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to exit."""
-        if self._context.admission.drained:
+        self._announce_once()
+        if self._context.admission.drained or self._context.failure is not None:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    def _announce_once(self) -> None:
+        """Tell that requests are taken, as soon as they are."""
+        context = self._context
+        if self._announced or not (context.loaded or context.encoders):
+            return
+        self._announced = True
+        log_event(
+            _log,
+            logging.INFO,
+            "serving",
+            url=self._url,
+            model=context.model_name,
+            context_length=context.engine.context_length if context.loaded else None,
+            encoders=list(context.encoders),
+            api_keys=context.admission.needs_key,
+        )
+        if self._on_ready:
+            self._on_ready(self._url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what outlived the grace period with an error to its client, then close."""
         left = self._context.admission.in_progress
         log_event(_log, logging.INFO, "stopping", cancelled_requests=left)
         self.drain()
-        if self._context.engine.alive:
+        if self._context.loaded and self._context.engine.alive:
             await self._context.engine.drain(0)
         await super().shutdown(sockets)
 

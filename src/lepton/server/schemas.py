@@ -20,7 +20,8 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _as_prompts(value: Any) -> tuple[Prompt, ...]:
+def as_prompts(value: Any) -> tuple[Prompt, ...]:
+    """Texts or lists of token ids from any of the shapes that OpenAI takes."""
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list) and value:
@@ -125,6 +126,13 @@ class GenerationRequest(Strict):
     ignore_eos: bool | None = None
     stop_token_ids: list[TokenId] | None = None
 
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    """Lower numbers are served first; a key's own priority is as low as it gets."""
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which the request ends with what has been generated."""
+    cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Only requests of the same key and salt reuse each other's prompts."""
+
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> GenerationRequest:
         if self.stream_options is not None and not self.stream:
@@ -142,7 +150,7 @@ class GenerationRequest(Strict):
 class CompletionRequest(GenerationRequest):
     """``POST /v1/completions``."""
 
-    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_as_prompts)]
+    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(as_prompts)]
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0)] | None = None
 

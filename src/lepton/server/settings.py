@@ -30,6 +30,8 @@ class ServerSettings:
     max_body_bytes: int = 1024 * 1024
     body_seconds: float = 30.0
     """Time in which a request's body must have arrived."""
+    write_seconds: float = 30.0
+    """Time after which a client that has stopped reading its answer is cut off."""
     max_messages: int = 1000
     max_prompts: int = 64
     """Prompts in one completion request."""
@@ -44,6 +46,12 @@ class ServerSettings:
     max_requests: int = 512
     """API requests in progress at once; the engine's queue is bounded on its own."""
 
+    max_queue_seconds: float | None = None
+    """Time that a request may wait for its turn before it is refused after all."""
+    request_seconds: float | None = None
+    """Time after which a request ends with what has been generated, unless it asks for less."""
+    otlp_endpoint: str | None = None
+    """Collector that gets OpenTelemetry traces by OTLP over HTTP; None: there are no traces."""
     drain_seconds: float = 30.0
     """Time that requests in progress have to finish after SIGTERM."""
     liveness_seconds: float = 30.0
@@ -59,9 +67,18 @@ class ServerSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}")
-        for name in ("body_seconds", "liveness_seconds", "heartbeat_seconds"):
+        for name in ("body_seconds", "write_seconds", "liveness_seconds", "heartbeat_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("max_queue_seconds", "request_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigurationError(f"{name} must be above 0, not {value}")
+        endpoint = self.otlp_endpoint
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise ConfigurationError(
+                f"otlp_endpoint must look like http://127.0.0.1:4318/v1/traces, not {endpoint!r}"
+            )
         if not self.drain_seconds >= 0:
             raise ConfigurationError(f"drain_seconds must not be below 0: {self.drain_seconds}")
         for origin in self.cors_origins:

@@ -35,7 +35,9 @@ def event(content: Any) -> bytes:
 class EventStream(Response):
     """Sends what a generator yields, and stops the generator when the client disconnects.
 
-    An exception on the way becomes an event with an OpenAI-shaped error. `DONE` ends the stream.
+    The response begins with the generator's first part, so that what fails before it (a full
+    queue, say) is still answered with a status. An exception later on becomes an event with an
+    OpenAI-shaped error. `DONE` ends the stream.
     """
 
     media_type = "text/event-stream"
@@ -54,6 +56,7 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._events) as events:
+            first = await anext(events, b"")
             await send(
                 {
                     "type": "http.response.start",
@@ -62,6 +65,7 @@ class EventStream(Response):
                 }
             )
             try:
+                await send({"type": "http.response.body", "body": first, "more_body": True})
                 async for chunk in events:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             except Exception as error:

@@ -22,6 +22,7 @@ struct Simd {
   static constexpr const char* kName = "avx2";
   static constexpr bool kWords = true;
 #endif
+  static constexpr bool kPairProducts = false;
   static constexpr size_t kPanelTile = 1;
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
@@ -144,6 +145,17 @@ struct Simd {
            _mm256_castsi256_ps(_mm256_and_si256(v.hi, high))};
   }
 
+  static F round_to_bf16(F v) {
+    const auto round = [](__m256 half) {
+      const __m256i bits = _mm256_castps_si256(half);
+      const __m256i even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+      const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even);
+      return _mm256_castsi256_ps(
+          _mm256_and_si256(up, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+    };
+    return {round(v.lo), round(v.hi)};
+  }
+
   static B load_bytes(const uint8_t* p) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
@@ -183,6 +195,17 @@ struct Simd {
   static B signed_operand(B w) { return bit_xor(w, 0x80); }
   static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
 #else
+  // sum[c] += w[4c] a[0] + … + w[4c + 3] a[3], both signed and at most 127: pairs of products of
+  // magnitudes fit in 16 bits.
+  static I dot_magnitudes(I sum, B w, const int8_t* a) {
+    const __m256i four = broadcast4(a);
+    const __m256i ones = _mm256_set1_epi16(1);
+    const auto dot = [&](__m256i v) {
+      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(four, v));
+      return _mm256_madd_epi16(pairs, ones);
+    };
+    return {_mm256_add_epi32(sum.lo, dot(w.lo)), _mm256_add_epi32(sum.hi, dot(w.hi))};
+  }
   // Sixteen-bit lanes. Words of a quad lie as inputs 0, 2, 1, 3: the even bytes of every output,
   // then the odd ones.
   struct W {

@@ -21,7 +21,17 @@ from lepton.models.executors.base import (
     check_choice,
 )
 from lepton.models.executors.packing import pack_matrix, packed_types
-from lepton.models.stages import Attention, Embed, GatedMlp, Head, Linear, RmsNorm, Rope
+from lepton.models.stages import (
+    Attention,
+    Embed,
+    GatedMlp,
+    Head,
+    Linear,
+    Norm,
+    RmsNorm,
+    Rope,
+    Stage,
+)
 from lepton.telemetry import log_event
 from lepton.telemetry.machine import inspect_machine
 
@@ -38,10 +48,9 @@ class NativeExecutor:
 
     Weights are packed into panels once and are exactly those of the checkpoint, unless ``quantize``
     makes float ones smaller. Activations enter products with quantized weights as int8 in groups of
-    32, in two planes (``exact``) or one (``fast``; the head and the last product of an MLP keep
-    two). Keys and values are cached in bfloat16, or in int8 with a scale for each token and head.
-    Where a few of the largest logits suffice, a Q8_0 head computes only those that may be among
-    them.
+    32, in two planes (``exact``), or in one where rounding weighs little (``fast``). Keys and
+    values are cached in bfloat16, or in int8 with a scale for each token and head. Where a few of
+    the largest logits suffice, a Q8_0 head computes only those that may be among them.
     """
 
     def __init__(
@@ -70,12 +79,11 @@ class NativeExecutor:
                 f"{_MAX_THREADS}"
             )
         started = time.perf_counter()
-        planes = 2 if precision == "exact" else 1
         self.threads = threads or inspect_machine().threads
         try:
             self.pool = pool = _native.ThreadPool(self.threads)
             program = _native.Program(
-                pool, network.config.hidden_size, num_blocks, planes, CACHE_TYPES[kv_dtype], isa
+                pool, network.config.hidden_size, num_blocks, precision, CACHE_TYPES[kv_dtype], isa
             )
             builder = _Builder(program, pool, network, quantize)
             builder.add_stages(network.stages)
@@ -171,7 +179,7 @@ class _Builder:
         self.quantized = False
         """Whether a matrix is kept in another type than the checkpoint's."""
 
-    def add_stages(self, stages: tuple[Embed | Attention | GatedMlp | Head, ...]) -> None:
+    def add_stages(self, stages: tuple[Stage, ...]) -> None:
         for stage in stages:
             match stage:
                 case Embed():
@@ -189,6 +197,8 @@ class _Builder:
                     )
                 case Head():
                     self._program.set_head(self._norm(stage.norm), self._linear(stage.output))
+                case _:
+                    raise ConfigurationError(f"no decoder has {type(stage).__name__} stages")
 
     def _add_attention(self, stage: Attention) -> None:
         self._program.add_attention(
@@ -208,7 +218,9 @@ class _Builder:
             post_norm=self._optional_norm(stage.post_norm),
         )
 
-    def _rope(self, rope: Rope) -> int:
+    def _rope(self, rope: Rope | None) -> int:
+        if rope is None:
+            raise ConfigurationError("decoders without rotary positions are not supported")
         if rope not in self._ropes:
             self._ropes[rope] = self._program.add_rope(
                 list(rope.inverse_frequencies), rope.interleaved, rope.magnitude
@@ -229,7 +241,9 @@ class _Builder:
         bias = [] if linear.bias is None else self._checkpoint.float32(linear.bias).tolist()
         return _native.Linear(self._matrix(linear.weight), bias)
 
-    def _norm(self, norm: RmsNorm) -> _native.Norm:
+    def _norm(self, norm: Norm | None) -> _native.Norm:
+        if not isinstance(norm, RmsNorm):
+            raise ConfigurationError("decoders with other norms than RMSNorm are not supported")
         weight = self._checkpoint.float32(norm.weight) + np.float32(norm.offset)
         return _native.Norm(weight.tolist(), norm.epsilon)
 

@@ -75,8 +75,8 @@ def _four_bits(stages: Sequence[Stage]) -> Iterator[tuple[str, TensorType]]:
     """
     for stage in stages:
         match stage:
-            case Embed(weight):
-                yield weight, TensorType.Q8_0
+            case Embed():
+                yield stage.weight, TensorType.Q8_0
             case Attention():
                 for linear in (stage.query, stage.key, stage.output):
                     yield linear.weight, TensorType.Q4_1

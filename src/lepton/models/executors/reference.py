@@ -12,13 +12,12 @@ import numpy.typing as npt
 from lepton.kernels import reference as kernels
 from lepton.models.executors.base import BLOCK_SIZE, Batch, CacheType, Float32Array
 from lepton.models.executors.batch_check import check_batch
-from lepton.models.stages import Attention, Embed, GatedMlp, Head, Linear, RmsNorm
+from lepton.models.executors.reference_layers import ReferenceLayers
+from lepton.models.stages import Attention, Embed, GatedMlp, Head
 from lepton.models.validation import expected_tensors
 
 if TYPE_CHECKING:
     from lepton.models.loader import Network
-
-_ACTIVATIONS = {"silu": kernels.silu, "gelu_tanh": kernels.gelu_tanh}
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class ReferenceExecutor:
             name: network.checkpoint.float32(name)
             for name in expected_tensors(network.stages, network.config)
         }
+        self._layers = ReferenceLayers(self._weights)
         attentions = [stage for stage in network.stages if isinstance(stage, Attention)]
         # [key or value, block, slot, head, element] of each attention stage
         self._caches = [
@@ -82,11 +82,12 @@ class ReferenceExecutor:
                 case Embed():
                     x = self._weights[stage.weight][batch.token_ids] * np.float32(stage.scale)
                 case Attention():
-                    x = x + self._attend(stage, x, batch, sequences, next(caches))
+                    x = self._attend(stage, x, batch, sequences, next(caches))
                 case GatedMlp():
-                    x = x + self._mix(stage, x)
+                    x = self._layers.gated_mlp(stage, x)
                 case Head():
-                    x = self._linear(stage.output, self._norm(stage.norm, x[batch.logit_rows]))
+                    wanted = self._layers.norm(stage.norm, x[batch.logit_rows])
+                    x = self._layers.linear(stage.output, wanted)
         return x
 
     def close(self) -> None:
@@ -102,13 +103,7 @@ class ReferenceExecutor:
         sequences: list[_Sequence],
         cache: Float32Array,
     ) -> Float32Array:
-        rows = len(x)
-        hidden = self._norm(stage.norm, x)
-        query = self._linear(stage.query, hidden).reshape(rows, stage.num_heads, -1)
-        key = self._linear(stage.key, hidden).reshape(rows, stage.num_kv_heads, -1)
-        value = self._linear(stage.value, hidden).reshape(rows, stage.num_kv_heads, -1)
-        query = self._rotate(stage, self._norm(stage.query_norm, query), batch)
-        key = self._rotate(stage, self._norm(stage.key_norm, key), batch)
+        query, key, value = self._layers.heads(stage, x, batch.positions)
         if self._cache_type == "bfloat16":
             key, value = kernels.round_to_bfloat16(key), kernels.round_to_bfloat16(value)
         mixed = np.empty_like(query)
@@ -126,31 +121,7 @@ class ReferenceExecutor:
                 scale=stage.scale,
                 window=stage.window,
             )
-        return self._norm(stage.post_norm, self._linear(stage.output, mixed.reshape(rows, -1)))
-
-    def _mix(self, stage: GatedMlp, x: Float32Array) -> Float32Array:
-        hidden = self._norm(stage.norm, x)
-        gate = _ACTIVATIONS[stage.activation](self._linear(stage.gate, hidden))
-        mixed = gate * self._linear(stage.up, hidden)
-        return self._norm(stage.post_norm, self._linear(stage.down, mixed))
-
-    def _rotate(self, stage: Attention, x: Float32Array, batch: Batch) -> Float32Array:
-        return kernels.rotate(
-            x,
-            batch.positions,
-            np.asarray(stage.rope.inverse_frequencies, dtype=np.float32),
-            interleaved=stage.rope.interleaved,
-            magnitude=stage.rope.magnitude,
-        )
-
-    def _norm(self, norm: RmsNorm | None, x: Float32Array) -> Float32Array:
-        if norm is None:
-            return x
-        return kernels.rms_norm(x, self._weights[norm.weight], norm.epsilon, norm.offset)
-
-    def _linear(self, linear: Linear, x: Float32Array) -> Float32Array:
-        bias = None if linear.bias is None else self._weights[linear.bias]
-        return kernels.linear(x, self._weights[linear.weight], bias)
+        return self._layers.attention_output(stage, x, mixed)
 
 
 def _sequences(batch: Batch) -> list[_Sequence]:

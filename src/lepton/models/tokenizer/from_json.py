@@ -70,17 +70,29 @@ def read_json_object(file: Path, *, required: bool = False) -> dict[str, Any]:
     Raises:
         ModelFormatError: the file is required and missing, or is not a JSON object.
     """
+    value = _read_json(file, required=required)
+    if not isinstance(value, dict):
+        raise ModelFormatError("must hold a JSON object", file=file)
+    return value
+
+
+def read_json_array(file: Path) -> list[Any]:
+    """Contents of a JSON file that must be there and hold an array; raises ModelFormatError."""
+    value = _read_json(file, required=True)
+    if not isinstance(value, list):
+        raise ModelFormatError("must hold a JSON array", file=file)
+    return value
+
+
+def _read_json(file: Path, *, required: bool) -> Any:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if required:
             raise ModelFormatError("the model folder has no such file", file=file) from None
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFormatError(f"cannot be read as JSON: {error}", file=file) from None
-    if not isinstance(value, dict):
-        raise ModelFormatError("must hold a JSON object", file=file)
-    return value
 
 
 def _named_tokens(*sources: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Weights on disk: one interface over GGUF files and safetensors folders."""
+"""Weights on disk: one interface over GGUF files, safetensors folders and the E5 container."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from lepton.errors import ModelFormatError, ModelNotFoundError
 from lepton.models.weights.checkpoint import Checkpoint, TensorInfo
+from lepton.models.weights.e5 import MAGIC as E5_MAGIC
+from lepton.models.weights.e5 import E5Checkpoint
 from lepton.models.weights.gguf import GgufCheckpoint
 from lepton.models.weights.safetensors_folder import (
     INDEX_FILE,
@@ -15,6 +17,7 @@ from lepton.models.weights.safetensors_folder import (
 
 __all__ = [
     "Checkpoint",
+    "E5Checkpoint",
     "GgufCheckpoint",
     "SafetensorsCheckpoint",
     "TensorInfo",
@@ -25,7 +28,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a GGUF file, a folder that holds one, or a safetensors folder.
+    """Open a GGUF or E5 file, a folder that holds a GGUF file, or a safetensors folder.
 
     Raises:
         ModelNotFoundError: there is nothing at ``path``, or nothing that is a model.
@@ -44,9 +47,21 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             f"give the folder, {path.parent}, which also has config.json and the tokenizer",
             file=path,
         )
+    if _begins_with(path, E5_MAGIC):
+        return E5Checkpoint(path)
     if path.suffix in _PICKLES:
         raise _pickle_refusal(path)
     return GgufCheckpoint(path)
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError as error:
+        raise ModelNotFoundError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _open_folder(folder: Path) -> Checkpoint:

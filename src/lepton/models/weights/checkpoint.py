@@ -36,7 +36,7 @@ class Checkpoint(ABC):
     of strings are lists) or the contents of ``config.json``.
     """
 
-    format: ClassVar[Literal["gguf", "safetensors"]]
+    format: ClassVar[Literal["gguf", "safetensors", "e5"]]
     path: Path
     metadata: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]

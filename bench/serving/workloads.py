@@ -1,0 +1,186 @@
+"""The workloads of serving, each measured on a running server by `bench.serving.client`."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bench.serving.client import Call, Report, run_calls
+from bench.serving.servers import Server
+
+PATH = "/v1/completions"
+PROMPT_TOKENS = 250
+COMPLETION_TOKENS = 128
+RECOVERY_SECONDS = 2.0
+SLO_FIRST_TOKEN_SECONDS, SLO_GAP_SECONDS, SLO_SHARE = 2.0, 0.2, 0.95
+
+Prompts = Sequence[list[int]]
+Figures = dict[str, float]
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that this share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def run(server: Server, calls: Sequence[Call]) -> Report:
+    """Make the calls on a server that rests before and after."""
+    server.wake()
+    try:
+        return run_calls(server.port, PATH, calls)
+    finally:
+        server.rest()
+
+
+def closed(server: Server, prompts: Prompts) -> tuple[Figures, Report]:
+    """All prompts at once."""
+    before = server.processor_seconds()
+    report = run(server, [Call(server.completion(each, COMPLETION_TOKENS)) for each in prompts])
+    return {
+        "tokens_per_second": report.tokens_per_second,
+        "seconds": report.seconds,
+        "client_seconds": report.client_seconds,
+        "server_seconds": server.processor_seconds() - before,
+        **_quality(report),
+    }, report
+
+
+def poisson(server: Server, prompts: Prompts, rate: float, seed: int = 0) -> tuple[Figures, Report]:
+    """The prompts one after another as a Poisson process of ``rate`` arrivals a second."""
+    clock = random.Random(seed)
+    at, calls = 0.0, []
+    for prompt in prompts:
+        at += clock.expovariate(rate)
+        calls.append(Call(server.completion(prompt, COMPLETION_TOKENS), at))
+    report = run(server, calls)
+    return {"rate": rate, "tokens_per_second": report.tokens_per_second, **_quality(report)}, report
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One rate, and the share of requests that it served well."""
+
+    rate: float
+    good: float
+
+
+def highest_rate(server: Server, prompts: Prompts, first: float, trials: int) -> list[Trial]:
+    """Look for the highest Poisson rate that serves enough requests well, by bisection.
+
+    Well: the first token within `SLO_FIRST_TOKEN_SECONDS` and no gap above `SLO_GAP_SECONDS`. The
+    trials, in the order in which they were made; the best is the highest rate that was enough.
+    """
+    low, high, rate = 0.0, 0.0, first
+    made = []
+    for number in range(trials):
+        _, report = poisson(server, prompts, rate, seed=number)
+        good = sum(
+            reply.first_token_seconds <= SLO_FIRST_TOKEN_SECONDS
+            and max(reply.gaps, default=0.0) <= SLO_GAP_SECONDS
+            for reply in report.answered
+        )
+        made.append(Trial(rate, good / len(prompts)))
+        if made[-1].good >= SLO_SHARE:
+            low = rate
+            rate = (low + high) / 2 if high else rate * 1.5
+        else:
+            high = rate
+            rate = (low + high) / 2 if low else rate / 2
+    return made
+
+
+def shared_prefix(server: Server, prefix: list[int], suffixes: Prompts) -> Figures:
+    """All suffixes after one prefix at once, once it has been read; mean time to first token."""
+    run(server, [Call(server.completion(prefix + suffixes[0], 1))])
+    calls = [Call(server.completion(prefix + each, 16)) for each in suffixes[1:]]
+    report = run(server, calls)
+    return {
+        "first_token_mean": statistics.mean(r.first_token_seconds for r in report.answered),
+        "cached_tokens": float(sum(reply.cached_tokens for reply in report.answered)),
+        "answered": float(len(report.answered)),
+    }
+
+
+def long_prompt(server: Server, prompts: Prompts, long: list[int]) -> Figures:
+    """A long prompt that arrives while others are being answered; the largest gap of those."""
+    calls = [Call(server.completion(each, 600)) for each in prompts]
+    report = run(server, [*calls, Call(server.completion(long, 16), at=2.5)])
+    *others, last = report.replies
+    arrived = last.sent
+    gaps = [
+        after - before
+        for reply in others
+        for before, after in zip(reply.events, reply.events[1:], strict=False)
+        if after > arrived and before < last.events[0]
+    ]
+    return {
+        "largest_gap": max(gaps),
+        "median_gap": statistics.median(gaps),
+        "first_token_of_long": last.first_token_seconds,
+        "answered": float(len(report.answered)),
+    }
+
+
+def single(server: Server, prompts: Prompts, tokens: int) -> tuple[Figures, list[str]]:
+    """Prompts one after another, each until it ends; tokens per second and the texts."""
+    seconds, count, texts = 0.0, 0, []
+    for prompt in prompts:
+        body = server.completion(prompt, tokens, ignore_eos=False)
+        report = run(server, [Call(body)])
+        (reply,) = report.replies
+        seconds += reply.ended - reply.events[0]
+        count += reply.tokens - 1
+        texts.append(reply.text)
+    return {"tokens_per_second": count / seconds, "tokens": float(count)}, texts
+
+
+def overload(server: Server, prompts: Prompts, rate: float, seconds: float) -> Figures:
+    """More than a server can bear, for so long; two seconds later one more request."""
+    clock = random.Random(7)
+    at = 0.0
+    calls: list[Call] = []
+    while at < seconds:
+        at += clock.expovariate(rate)
+        prompt = prompts[len(calls) % len(prompts)]
+        calls.append(Call(server.completion(prompt, COMPLETION_TOKENS), at))
+    probe = Call(server.completion(prompts[0], 1), seconds + RECOVERY_SECONDS)
+    before = server.resident_memory()
+    whole = run(server, [*calls, probe])
+    report = replace(whole, replies=whole.replies[:-1])
+    after = server.resident_memory()
+    refused = [reply for reply in report.replies if reply.status == 429]
+    last = whole.replies[-1]
+    return {
+        "rate": rate,
+        "offered": float(len(calls)),
+        "admitted": float(len(report.answered)),
+        "refused": float(len(refused)),
+        "refused_with_retry_after": float(sum(r.retry_after is not None for r in refused)),
+        "otherwise_ended": float(len(calls) - len(report.answered) - len(refused)),
+        "memory_growth_bytes": after - before,
+        "served_afterwards": float(last.complete),
+        "first_token_afterwards": last.first_token_seconds if last.complete else math.inf,
+        **_quality(report),
+    }
+
+
+def _quality(report: Report) -> Figures:
+    """How readers fared, in seconds. A gap is a silence between two events of a stream."""
+    gaps = report.gaps
+    firsts = [reply.first_token_seconds for reply in report.answered]
+    wholes = [reply.seconds for reply in report.answered]
+    return {
+        "answered": float(len(report.answered)),
+        "lost": float(sum(reply.status == 0 for reply in report.replies)),
+        "first_token_p50": quantile(firsts, 0.5),
+        "first_token_p99": quantile(firsts, 0.99),
+        "gap_p50": quantile(gaps, 0.5),
+        "gap_p99": quantile(gaps, 0.99),
+        "gap_max": max(gaps),
+        "seconds_p50": quantile(wholes, 0.5),
+        "seconds_p99": quantile(wholes, 0.99),
+    }

@@ -1,0 +1,218 @@
+"""An encoder behind asyncio: requests that arrive together are computed together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lepton.engine.encoder import EmbedOptions, EncoderEngine, PooledJob
+from lepton.engine.encoder_inputs import TextInput, Window
+from lepton.errors import CapacityError, EngineError, UnavailableError
+from lepton.models.executors.base import Float32Array
+
+if TYPE_CHECKING:
+    from lepton.models.encoder_loader import EncoderModel
+
+logger = logging.getLogger(__name__)
+
+_STEP_TOKENS = 1024
+"""Tokens in one call of the executor. It bounds how long a request that has just arrived waits for
+others, and is enough for products to be efficient."""
+_QUEUE_TOKENS = 1_000_000
+"""Tokens that may wait; more are refused, unless nothing waits."""
+_INLINE_CHARACTERS = 4096
+"""Longer inputs are tokenized in a thread."""
+_STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The answer to a request, and what it cost."""
+
+    values: Float32Array
+    num_tokens: int
+
+
+@dataclass
+class _Request:
+    job: PooledJob
+    finish: Callable[[PooledJob], Float32Array]
+    future: Future[Encoded]
+
+
+class AsyncEncoder:
+    """Runs jobs in a thread of its own; methods are called in an event loop.
+
+    A step takes from every waiting request in turn, so that small ones pass by large ones.
+    """
+
+    def __init__(self, engine: EncoderEngine) -> None:
+        self.engine = engine
+        self.num_tokens_total = 0
+        self.num_inputs_total = 0
+        self.num_steps = 0
+        self._thread = threading.Thread(target=self._run, name="lepton-encoder", daemon=True)
+        self._condition = threading.Condition()
+        """Guards everything below."""
+        self._requests: deque[_Request] = deque()
+        self._waiting_tokens = 0
+        self._stopping = False
+        self._thread.start()
+
+    @property
+    def model(self) -> EncoderModel:
+        """The loaded model."""
+        return self.engine.model
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of requests that are not finished."""
+        return self._waiting_tokens
+
+    async def embed(self, inputs: Sequence[TextInput], options: EmbedOptions) -> Encoded:
+        """Vectors [inputs, dimensions]; raises as ``EncoderEngine.embed``, and CapacityError."""
+        return await self._compute(
+            inputs,
+            lambda: self.engine.embed_job(inputs, options),
+            lambda job: self.engine.vectors(job, options),
+        )
+
+    async def classify(self, texts: Sequence[TextInput]) -> Encoded:
+        """Probabilities [texts, labels]; raises as ``EncoderEngine.classify``."""
+        return await self._compute(
+            texts, lambda: self.engine.classify_job(texts), self.engine.chances
+        )
+
+    async def score(self, pairs: Sequence[tuple[str, str]]) -> Encoded:
+        """Scores [pairs]; raises as ``EncoderEngine.score``."""
+        if self.model.task != "embed":
+            texts = [text for pair in pairs for text in pair]
+            return await self._compute(
+                texts, lambda: self.engine.score_job(pairs), self.engine.scores
+            )
+        sides = []
+        for side, prompt in enumerate(self.engine.retrieval_prompts):
+            places = {text: n for n, text in enumerate(dict.fromkeys(pair[side] for pair in pairs))}
+            encoded = await self.embed(list(places), EmbedOptions(prompt, normalize=True))
+            rows = [places[pair[side]] for pair in pairs]
+            sides.append((encoded.values[rows], encoded.num_tokens))
+        (first, first_tokens), (second, second_tokens) = sides
+        return Encoded(np.einsum("ij,ij->i", first, second), first_tokens + second_tokens)
+
+    def close(self) -> None:
+        """Refuse what waits, end the thread and release the weights. May be called twice."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._thread.join(_STOP_SECONDS)
+        if not self._thread.is_alive():
+            self.engine.close()
+            self.model.close()
+
+    async def _compute(
+        self,
+        inputs: Sequence[TextInput],
+        prepare: Callable[[], PooledJob],
+        finish: Callable[[PooledJob], Float32Array],
+    ) -> Encoded:
+        self._check_open()
+        small = sum(map(len, inputs)) <= _INLINE_CHARACTERS
+        job = prepare() if small else await asyncio.to_thread(prepare)
+        if not job.pending:
+            return Encoded(finish(job), 0)
+        request = _Request(job, finish, Future())
+        with self._condition:
+            self._check_open()
+            if self._waiting_tokens and self._waiting_tokens + job.num_tokens > _QUEUE_TOKENS:
+                raise CapacityError(
+                    f"{self._waiting_tokens:,} tokens are waiting already; try again later"
+                )
+            self._waiting_tokens += job.num_tokens
+            self._requests.append(request)
+            self._condition.notify()
+        return await asyncio.wrap_future(request.future)
+
+    def _check_open(self) -> None:
+        if self._stopping:
+            raise UnavailableError("the encoder is shutting down")
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._requests or self._stopping):
+                    self._condition.wait()
+                if self._stopping:
+                    break
+                self._drop_cancelled()
+                parts = self._next_step()
+            if parts:
+                self._step(parts)
+        for request in self._requests:
+            request.future.set_exception(UnavailableError("the encoder is shutting down"))
+
+    def _drop_cancelled(self) -> None:
+        for request in [each for each in self._requests if each.future.cancelled()]:
+            self._forget(request)
+
+    def _forget(self, request: _Request) -> None:
+        self._requests.remove(request)
+        self._waiting_tokens -= request.job.num_tokens
+
+    def _next_step(self) -> list[tuple[_Request, list[Window]]]:
+        """Windows of all requests, about the same number of tokens of each."""
+        parts: list[tuple[_Request, list[Window]]] = []
+        room = _STEP_TOKENS
+        for left, request in zip(
+            range(len(self._requests), 0, -1), list(self._requests), strict=True
+        ):
+            if room <= 0:
+                break
+            if request.job.pending:
+                chunk = request.job.take(room // left)
+                room -= sum(len(window.token_ids) for window in chunk)
+                parts.append((request, chunk))
+        # Whoever was served waits behind those who were not.
+        self._requests.rotate(-len(parts))
+        return parts
+
+    def _step(self, parts: list[tuple[_Request, list[Window]]]) -> None:
+        windows = [window for _, chunk in parts for window in chunk]
+        self.num_steps += 1
+        self.num_tokens_total += sum(len(window.token_ids) for window in windows)
+        try:
+            states = self.engine.forward(windows, self.engine.pooling)
+        except Exception as error:
+            logger.exception("a step of %d windows failed", len(windows))
+            for request, _ in parts:
+                self._end(request, EngineError(str(error)))
+            return
+        first = 0
+        for request, chunk in parts:
+            request.job.add(chunk, states[first : first + len(chunk)])
+            first += len(chunk)
+            if not request.job.pending:
+                self._end(request)
+
+    def _end(self, request: _Request, error: Exception | None = None) -> None:
+        with self._condition:
+            self._forget(request)
+        self.num_inputs_total += request.job.count
+        if not request.future.set_running_or_notify_cancel():
+            return
+        if error is not None:
+            request.future.set_exception(error)
+            return
+        try:
+            values = request.finish(request.job)
+        except Exception as failure:
+            request.future.set_exception(failure)
+        else:
+            request.future.set_result(Encoded(values, request.job.num_tokens))

@@ -1,0 +1,84 @@
+#include "dense.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "half.h"
+
+namespace lepton {
+
+namespace {
+
+constexpr size_t kLargestSide = size_t{1} << 31;
+
+}  // namespace
+
+DenseMatrix::DenseMatrix(DenseType type, size_t rows, size_t columns)
+    : type_(type),
+      rows_(rows),
+      columns_(columns),
+      steps_((columns + inputs_per_step(type) - 1) / inputs_per_step(type)) {
+  if (rows == 0 || columns == 0 || rows > kLargestSide || columns > kLargestSide)
+    throw std::invalid_argument("matrix dimensions must be between 1 and 2^31");
+  data_ = AlignedBuffer(panels() * panel_bytes());
+  if (type == DenseType::kInt8) scales_.resize(panels() * 16, 0.0f);
+}
+
+void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
+  if (first > rows_ || count > rows_ - first)
+    throw std::invalid_argument("the matrix does not have so many rows");
+  const size_t inputs = inputs_per_step(type_), element = 4 / inputs;
+  for (size_t r = first; r < first + count; ++r, source += columns_) {
+    uint8_t* target = data_.data() + r / 16 * panel_bytes() + r % 16 * 4;
+    float inverse = 0.0f;
+    if (type_ == DenseType::kInt8) {
+      float largest = 0.0f;
+      for (size_t c = 0; c < columns_; ++c) largest = std::max(largest, std::fabs(source[c]));
+      scales_[r] = largest / 127.0f;
+      inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    }
+    for (size_t c = 0; c < columns_; ++c) {
+      uint8_t* at = target + c / inputs * 64 + c % inputs * element;
+      if (type_ == DenseType::kFloat32) {
+        std::memcpy(at, source + c, sizeof(float));
+      } else if (type_ == DenseType::kBFloat16) {
+        const uint16_t half = float_to_bfloat16(source[c]);
+        std::memcpy(at, &half, sizeof half);
+      } else {
+        *at = static_cast<uint8_t>(static_cast<int8_t>(std::nearbyint(source[c] * inverse)));
+      }
+    }
+  }
+}
+
+VectorTable::VectorTable(DenseType type, size_t rows, size_t columns)
+    : half_(type != DenseType::kFloat32), rows_(rows), columns_(columns) {
+  if (rows == 0 || columns == 0 || rows > kLargestSide || columns > kLargestSide)
+    throw std::invalid_argument("table dimensions must be between 1 and 2^31");
+  data_ = AlignedBuffer(rows * columns * (half_ ? sizeof(uint16_t) : sizeof(float)));
+}
+
+void VectorTable::pack_rows(size_t first, const float* source, size_t count) {
+  if (first > rows_ || count > rows_ - first)
+    throw std::invalid_argument("the table does not have so many rows");
+  const size_t begin = first * columns_, values = count * columns_;
+  if (!half_) {
+    std::memcpy(data_.as<float>() + begin, source, values * sizeof(float));
+    return;
+  }
+  for (size_t i = 0; i < values; ++i)
+    data_.as<uint16_t>()[begin + i] = float_to_bfloat16(source[i]);
+}
+
+void VectorTable::unpack_row(size_t row, float* out) const {
+  const size_t begin = row * columns_;
+  if (!half_) {
+    std::memcpy(out, data_.as<float>() + begin, columns_ * sizeof(float));
+    return;
+  }
+  for (size_t i = 0; i < columns_; ++i) out[i] = bfloat16_to_float(data_.as<uint16_t>()[begin + i]);
+}
+
+}  // namespace lepton

@@ -1,0 +1,93 @@
+// The table of kernels for encoders that every instruction set provides.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace lepton {
+
+// What products of an encoder multiply. Panels have 16 outputs: for each step along the inputs, 64
+// bytes that meet four bytes of a row.
+//   kFloat32   a step is one input
+//   kBFloat16  two inputs
+//   kInt8      four inputs; weights have a scale per output, rows one per row
+enum class DenseType { kFloat32, kBFloat16, kInt8 };
+
+constexpr size_t inputs_per_step(DenseType type) {
+  return type == DenseType::kInt8 ? 4 : type == DenseType::kBFloat16 ? 2 : 1;
+}
+
+enum class Activation { kNone, kGelu, kGeluTanh, kRelu, kSilu };
+
+// output[r, o] = activation(bias[o] + Σ weights[o, i] · input[r, i]). A row's result does not
+// depend on how many rows go together.
+struct DenseProduct {
+  const uint8_t* input;  // [rows], zero-padded to whole steps
+  size_t input_stride;   // bytes
+  size_t rows;
+  size_t steps;
+  const uint8_t* panels;  // the first panel
+  size_t panel_bytes;
+  size_t num_panels;
+  const float* bias;        // [num_panels * 16]
+  const float* scales;      // int8: [num_panels * 16]
+  const float* row_scales;  // int8: [rows]
+  const int32_t* row_sums;  // int8: [rows], of the whole numbers
+  uint8_t* output;          // [rows], of whole panels
+  size_t output_stride;     // bytes
+  bool half_output;         // bf16, otherwise float32
+  Activation activation;
+};
+
+// Attention of the query heads that share one key/value head, in one text.
+struct EncoderAttention {
+  const uint8_t* queries;  // of the first head of the group; float32 or bf16 like all that follows
+  const uint8_t* keys;
+  const uint8_t* values;
+  size_t stride;  // bytes from row to row, of all three
+  size_t tokens;
+  size_t group;     // query heads, one after the other in a row
+  size_t head_dim;  // even
+  float scale;
+  bool causal;
+  size_t window;              // tokens less than so far away are seen; SIZE_MAX: all
+  size_t row_begin, row_end;  // the queries to do
+  uint8_t* output;            // of the first head of the group
+  size_t output_stride;       // bytes
+  uint8_t* scratch;           // attention_scratch_bytes() of memory aligned to 64 bytes
+};
+
+size_t attention_scratch_bytes(size_t tokens, size_t head_dim);
+
+struct EncoderKernels {
+  const char* name;
+  // By DenseType; null where the machine lacks the instructions.
+  void (*multiply[3])(const DenseProduct&);
+  // On float32, and on bf16 where the machine has instructions for it.
+  void (*attend)(const EncoderAttention&);
+  void (*attend_half)(const EncoderAttention&);
+  // y = (x - mean) / sqrt(variance + epsilon) · weight + bias. x and y may be one.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon,
+                     size_t columns, float* y);
+  void (*rms_norm)(const float* x, const float* weight, float epsilon, size_t columns, float* y);
+  // x += y, for any count.
+  void (*add)(const float* y, size_t count, float* x);
+  // Rounds to bf16, and back. Counts are multiples of 16.
+  void (*to_half)(const float* x, size_t count, uint16_t* y);
+  void (*from_half)(const uint16_t* x, size_t count, float* y);
+  // Whole numbers of at most 127 that times the scale returned are about x; their sum goes to
+  // `sum`. `count` is a multiple of 16.
+  float (*quantize)(const float* x, size_t count, int8_t* y, int32_t* sum);
+  // gate = activation(gate) · up, for a multiple of 16 values.
+  void (*gate)(Activation activation, const float* up, size_t count, float* gate);
+};
+
+// The kernels that belong to an instruction set of kernel_table(), with bf16 instructions where
+// `half` and this machine allow. Throws as kernel_table() does.
+const EncoderKernels& encoder_kernels(const std::string& isa, bool half);
+
+// Whether encoder_kernels(isa, true) multiplies bf16.
+bool has_half_products(const std::string& isa);
+
+}  // namespace lepton

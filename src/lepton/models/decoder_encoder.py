@@ -1,0 +1,34 @@
+"""Decoders as encoders: their states before the head, pooled, as in Qwen3-Embedding."""
+
+from __future__ import annotations
+
+from lepton.models.config import find_architecture
+from lepton.models.encoder import EncoderConfig
+from lepton.models.fields import Fields
+from lepton.models.stages import FinalNorm, Head, Stage
+from lepton.models.weights import Checkpoint
+
+
+def read_decoder_encoder(
+    fields: Fields, checkpoint: Checkpoint
+) -> tuple[EncoderConfig, list[Stage]]:
+    """Configuration and stages of a decoder without its head; raises ModelFormatError."""
+    module = find_architecture(checkpoint)
+    decoder = module.configure(fields, checkpoint)
+    config = EncoderConfig(
+        model_type=decoder.model_type,
+        vocab_size=decoder.vocab_size,
+        hidden_size=decoder.hidden_size,
+        intermediate_size=decoder.intermediate_size,
+        num_layers=decoder.num_layers,
+        num_heads=decoder.num_heads,
+        num_kv_heads=decoder.num_kv_heads,
+        head_dim=decoder.head_dim,
+        norm_epsilon=decoder.norm_epsilon,
+        context_length=decoder.context_length,
+    )
+    stages: list[Stage] = [
+        FinalNorm(stage.norm) if isinstance(stage, Head) else stage
+        for stage in module.stages(decoder, checkpoint)
+    ]
+    return config, stages

@@ -1,0 +1,283 @@
+"""Runs an encoder's stages on the native core."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lepton.errors import ConfigurationError
+from lepton.kernels import _native
+from lepton.kernels.quants import TensorType, dequantize, row_bytes
+from lepton.models.executors.base import Float32Array, Quantize
+from lepton.models.executors.encoder_base import Dtype, EncoderBatch
+from lepton.models.executors.packing import pack_matrix
+from lepton.models.stages import (
+    Attention,
+    Embed,
+    FinalNorm,
+    GatedMlp,
+    Linear,
+    Mlp,
+    Norm,
+    PoolingKind,
+    RmsNorm,
+    Rope,
+    Table,
+)
+from lepton.telemetry import log_event
+from lepton.telemetry.machine import inspect_machine
+
+if TYPE_CHECKING:
+    from lepton.models.encoder_loader import EncoderNetwork
+    from lepton.models.weights import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+_FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
+_PIECE_BYTES = 8 << 20
+
+
+class NativeEncoder:
+    """The executor users run: one native call per batch, with the interpreter lock released.
+
+    Weights are rounded to ``dtype`` when they are loaded, and so are states before each product;
+    sums, norms and what is added from layer to layer are float32. With ``quantize`` int8 a weight
+    is a whole number times a scale for each output, a state one times a scale for each token.
+    """
+
+    def __init__(
+        self,
+        network: EncoderNetwork,
+        *,
+        threads: int = 0,
+        dtype: Dtype = "auto",
+        quantize: Quantize = "none",
+        isa: str = "",
+    ) -> None:
+        """Pack the weights. ``threads`` 0 means as many as affinity and control groups allow.
+
+        Raises ConfigurationError when the machine or the model cannot do what is asked for.
+        """
+        started = time.perf_counter()
+        if quantize == "int4":
+            raise ConfigurationError("encoders are not quantized to int4: choose int8 or none")
+        self.threads = threads or inspect_machine().threads
+        try:
+            if dtype == "auto":
+                dtype = "bfloat16" if _native.has_bfloat16_products(isa) else "float32"
+            self.product_type = "int8" if quantize == "int8" else dtype
+            pool = _native.ThreadPool(self.threads)
+            program = _native.EncoderProgram(
+                pool, network.config.hidden_size, self.product_type, isa
+            )
+            builder = _Builder(program, pool, network.checkpoint, self.product_type, dtype)
+            builder.add_stages(network)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        except MemoryError:
+            raise ConfigurationError(
+                f"{network.path}: the weights do not fit in memory; choose a smaller model"
+            ) from None
+        network.checkpoint.release_pages()
+        self._program: _native.EncoderProgram | None = program
+        self._hidden_size = network.config.hidden_size
+        self.weight_bytes = builder.weight_bytes
+        log_event(
+            logger,
+            logging.INFO,
+            "encoder loaded",
+            isa=program.isa,
+            threads=self.threads,
+            dtype=self.product_type,
+            weight_bytes=self.weight_bytes,
+            seconds=round(time.perf_counter() - started, 3),
+        )
+
+    @property
+    def hidden_size(self) -> int:
+        """Columns of what ``forward`` returns."""
+        return self._hidden_size
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return self._running().isa
+
+    def forward(self, batch: EncoderBatch, pooling: PoolingKind | None) -> Float32Array:
+        """States, pooled or not; see ``EncoderExecutor.forward``."""
+        return self._running().forward(
+            batch.token_ids, batch.row_starts, pooling, batch.kinds, batch.pool_starts
+        )
+
+    def close(self) -> None:
+        """Release the weights. Further calls raise ValueError."""
+        self._program = None
+
+    def _running(self) -> _native.EncoderProgram:
+        if self._program is None:
+            raise ValueError("the executor is closed")
+        return self._program
+
+
+class _Builder:
+    """Translates stages into the native program."""
+
+    def __init__(
+        self,
+        program: _native.EncoderProgram,
+        pool: _native.ThreadPool,
+        checkpoint: Checkpoint,
+        product_type: str,
+        table_type: str,
+    ) -> None:
+        self._program = program
+        self._pool = pool
+        self._checkpoint = checkpoint
+        self._product_type = product_type
+        self._table_type = table_type
+        self.weight_bytes = 0
+
+    def add_stages(self, network: EncoderNetwork) -> None:
+        for stage in network.stages:
+            match stage:
+                case Embed():
+                    self._add_embedding(stage)
+                case Attention():
+                    self._add_attention(stage)
+                case Mlp():
+                    self._program.add_mlp(
+                        norm=self._norm(stage.norm),
+                        up=self._joined(stage.up),
+                        down=self._joined(stage.down),
+                        activation=stage.activation,
+                        gated=False,
+                        post_norm=None,
+                        residual_norm=self._norm(stage.residual_norm),
+                    )
+                case GatedMlp():
+                    self._program.add_mlp(
+                        norm=self._norm(stage.norm),
+                        up=self._joined(stage.gate, stage.up),
+                        down=self._joined(stage.down),
+                        activation=stage.activation,
+                        gated=True,
+                        post_norm=self._norm(stage.post_norm),
+                        residual_norm=None,
+                    )
+                case FinalNorm():
+                    norm = self._norm(stage.norm)
+                    assert norm is not None  # noqa: S101
+                    self._program.set_final_norm(norm)
+
+    def _add_embedding(self, stage: Embed) -> None:
+        info = self._checkpoint.info(stage.weight)
+        table: _native.VectorTable | None = None
+        matrix: _native.Matrix | None = None
+        if info.type in _FLOATS:
+            table = _native.VectorTable(self._table_type, *info.shape)
+            for first, rows in _float_rows(self._checkpoint, stage.weight):
+                table.pack_rows(first, rows)
+            self.weight_bytes += table.nbytes
+        else:
+            matrix = pack_matrix(self._checkpoint, stage.weight, info.type, self._pool)
+            self.weight_bytes += matrix.nbytes
+        self._program.set_embedding(
+            table=table,
+            matrix=matrix,
+            scale=stage.scale,
+            positions=self._table(stage.positions),
+            position_offset=stage.position_offset,
+            kinds=self._table(stage.token_types),
+            norm=self._norm(stage.norm),
+        )
+
+    def _add_attention(self, stage: Attention) -> None:
+        self._program.add_attention(
+            norm=self._norm(stage.norm),
+            joined=self._joined(stage.query, stage.key, stage.value),
+            output=self._joined(stage.output),
+            num_heads=stage.num_heads,
+            num_kv_heads=stage.num_kv_heads,
+            head_dim=stage.head_dim,
+            scale=stage.scale,
+            causal=stage.causal,
+            window=stage.window or 0,
+            rope=_rope(stage.rope),
+            query_norm=self._norm(stage.query_norm),
+            key_norm=self._norm(stage.key_norm),
+            post_norm=self._norm(stage.post_norm),
+            residual_norm=self._norm(stage.residual_norm),
+        )
+
+    def _joined(self, *linears: Linear) -> _native.DenseLinear:
+        """Maps of the same input as one, their outputs end to end."""
+        sizes = [_outputs(self._checkpoint, linear) for linear in linears]
+        columns = self._checkpoint.info(linears[0].weight).shape[1]
+        matrix = _native.DenseMatrix(self._product_type, sum(sizes), columns)
+        first = 0
+        for linear, size in zip(linears, sizes, strict=True):
+            start = 0 if linear.part is None else linear.part.start
+            for row, rows in _float_rows(self._checkpoint, linear.weight, start, start + size):
+                matrix.pack_rows(first + row - start, rows)
+            first += size
+        self.weight_bytes += matrix.nbytes
+        return _native.DenseLinear(matrix, self._biases(linears, sizes))
+
+    def _biases(self, linears: Sequence[Linear], sizes: Sequence[int]) -> Float32Array | None:
+        if all(linear.bias is None for linear in linears):
+            return None
+        biases = []
+        for linear, size in zip(linears, sizes, strict=True):
+            if linear.bias is None:
+                biases.append(np.zeros(size, np.float32))
+                continue
+            start = 0 if linear.part is None else linear.part.start
+            biases.append(self._checkpoint.float32(linear.bias)[start : start + size])
+        return np.concatenate(biases)
+
+    def _table(self, table: Table | None) -> Float32Array | None:
+        if table is None:
+            return None
+        return self._checkpoint.float32(table.weight).reshape(table.rows, -1)
+
+    def _norm(self, norm: Norm | None) -> _native.EncoderNorm | None:
+        if norm is None:
+            return None
+        weight = self._checkpoint.float32(norm.weight)
+        if isinstance(norm, RmsNorm):
+            return _native.EncoderNorm(weight + np.float32(norm.offset), None, norm.epsilon)
+        bias = np.zeros_like(weight) if norm.bias is None else self._checkpoint.float32(norm.bias)
+        return _native.EncoderNorm(weight, bias, norm.epsilon)
+
+
+def _rope(rope: Rope | None) -> _native.EncoderRope | None:
+    if rope is None:
+        return None
+    return _native.EncoderRope(list(rope.inverse_frequencies), rope.interleaved, rope.magnitude)
+
+
+def _outputs(checkpoint: Checkpoint, linear: Linear) -> int:
+    if linear.part is not None:
+        return linear.part.stop - linear.part.start
+    return checkpoint.info(linear.weight).shape[0]
+
+
+def _float_rows(
+    checkpoint: Checkpoint, name: str, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, Float32Array]]:
+    """Rows ``start`` … ``stop - 1`` of a matrix as float32, piece by piece, each with its first."""
+    info = checkpoint.info(name)
+    rows, columns = info.shape
+    stop = rows if stop is None else stop
+    stride = row_bytes(info.type, columns)
+    count = max(1, _PIECE_BYTES // (4 * columns))
+    raw = checkpoint.raw(name)
+    for first in range(start, stop, count):
+        last = min(stop, first + count)
+        piece = raw[first * stride : last * stride]
+        yield first, dequantize(info.type, piece, (last - first, columns))
+        checkpoint.release_pages()

@@ -1,0 +1,156 @@
+"""From a file of prompts to a file of answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lepton.engine import LLM, RequestOutput, SamplingParams, encode_chat, encode_prompt
+from lepton.errors import LeptonError, RequestError
+from lepton.offline.journal import Journal
+from lepton.offline.rows import Row, read_rows
+
+WINDOW = 8192
+"""Rows that are put into the order of best throughput, and held in memory, at a time."""
+
+Progress = Callable[[int, int, int], object]
+"""Told the rows that are done, of how many, and the tokens generated in this run."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did."""
+
+    rows: int
+    resumed: int
+    """Rows whose answers an earlier run had left."""
+    failed: int
+    """Rows of this run whose answer is an error."""
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+def run_file(
+    llm: LLM,
+    source: Path,
+    answers: Path,
+    params: SamplingParams,
+    *,
+    raw: bool = False,
+    system: str | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Answer every row of ``source`` into ``answers``, in the order of the rows.
+
+    A ``prompt`` is put to the model as a user's message, after ``system`` if given, unless ``raw``
+    or the model has no chat template. When ``answers`` exists already it is replaced at the end.
+    A run that was interrupted goes on where it was, see `Journal`. A row that can never be
+    answered, because it is too long say, gets an ``error`` in place of a text.
+
+    Raises RequestError when the file cannot be read or a line is not a row, before anything is
+    computed.
+    """
+    numbers = [row.number for row in read_rows(source)]
+    fingerprint = _fingerprint(llm, source, params, raw, system)
+    progress = progress or _ignore
+    with Journal(answers, fingerprint) as journal:
+        done = journal.done
+        counts = {"failed": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
+        finished = len(done)
+        progress(finished, len(numbers), 0)
+        todo = (row for row in read_rows(source) if row.number not in done)
+        while window := list(islice(todo, WINDOW)):
+            for row, answer in _answers(llm, window, params, raw, system):
+                journal.add(row.number, answer)
+                finished += 1
+                counts["failed"] += "error" in answer
+                for name, value in answer.get("usage", {}).items():
+                    counts[name] += value
+                progress(finished, len(numbers), counts["completion_tokens"])
+        journal.finish(numbers)
+    return Summary(rows=len(numbers), resumed=len(done), **counts)
+
+
+def _ignore(*_: int) -> None:
+    """Nobody wants to know."""
+
+
+def _answers(
+    llm: LLM, rows: Sequence[Row], params: SamplingParams, raw: bool, system: str | None
+) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """The answers of some rows as they are finished."""
+    askable: list[Row] = []
+    prompts: list[list[int]] = []
+    for row in rows:
+        try:
+            tokens = _tokens(llm, row, raw, system)
+            llm.check(tokens, row.params(params))
+        except RequestError as error:
+            yield row, {"id": row.id, "error": _error(error)}
+        else:
+            askable.append(row)
+            prompts.append(tokens)
+    for index, output in llm.generate_each(prompts, [row.params(params) for row in askable]):
+        yield askable[index], _answer(askable[index], output)
+
+
+def _tokens(llm: LLM, row: Row, raw: bool, system: str | None) -> list[int]:
+    if row.messages is not None:
+        return encode_chat(llm.model, row.messages)
+    assert row.prompt is not None  # noqa: S101
+    if raw or llm.model.chat_template is None:
+        return encode_prompt(llm.model, row.prompt)
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    return encode_chat(llm.model, [*turns, {"role": "user", "content": row.prompt}])
+
+
+def _answer(row: Row, output: RequestOutput) -> dict[str, Any]:
+    (completion,) = output.outputs
+    if completion.finish_reason == "error":
+        return {"id": row.id, "error": {"message": completion.error or "the completion failed"}}
+    return {
+        "id": row.id,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "usage": asdict(output.usage),
+    }
+
+
+def _error(error: LeptonError) -> dict[str, Any]:
+    return {
+        "message": str(error),
+        "param": getattr(error, "param", None),
+        "code": getattr(error, "code", None),
+    }
+
+
+def _fingerprint(
+    llm: LLM, source: Path, params: SamplingParams, raw: bool, system: str | None
+) -> str:
+    """Of everything that decides the answers, so that no journal goes on with anything else."""
+    with source.open("rb") as file:
+        prompts = hashlib.file_digest(file, "sha256").hexdigest()
+    config = llm.config
+    settings = {
+        "model": llm.model.name,
+        "weights": _files(llm.model.path),
+        "precision": [config.precision, config.kv_dtype, config.quantize],
+        "context_length": llm.context_length,
+        "params": asdict(params),
+        "raw": raw,
+        "system": system,
+    }
+    text = json.dumps([prompts, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _files(model: Path) -> list[tuple[str, int]]:
+    """Names and sizes of a model's files."""
+    files = sorted(model.iterdir()) if model.is_dir() else [model]
+    return [(file.name, file.stat().st_size) for file in files if file.is_file()]

@@ -1,0 +1,82 @@
+"""``POST /v1/rerank``, ``POST /v1/score`` and ``POST /v1/classify``."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lepton.engine import Encoded
+from lepton.server.body import read_request
+from lepton.server.context import context_of
+from lepton.server.encoder_schemas import ClassifyRequest, RerankRequest, ScoreRequest
+from lepton.server.encoders import find_encoder
+from lepton.server.record import record_of
+from lepton.server.responses import JsonResponse
+
+
+async def rerank(request: Request) -> Response:
+    """Documents by how well they answer a query, best first."""
+    body = await read_request(request, RerankRequest, context_of(request).settings)
+    name, encoder = find_encoder(request, body.model, "rank", "embed")
+    encoded = await encoder.score([(body.query, document) for document in body.documents])
+    order = np.argsort(-encoded.values, kind="stable")[: body.top_n].tolist()
+    results: list[dict[str, Any]] = [
+        {"index": index, "relevance_score": float(encoded.values[index])} for index in order
+    ]
+    if body.return_documents:
+        for result in results:
+            result["document"] = {"text": body.documents[result["index"]]}
+    return _answer(request, name, encoded, "rerank", {"results": results})
+
+
+async def score(request: Request) -> Response:
+    """How well the texts of each pair go together."""
+    body = await read_request(request, ScoreRequest, context_of(request).settings)
+    name, encoder = find_encoder(request, body.model, "rank", "embed")
+    first = body.text_1 * len(body.text_2) if len(body.text_1) == 1 else body.text_1
+    encoded = await encoder.score(list(zip(first, body.text_2, strict=True)))
+    data = [
+        {"index": index, "object": "score", "score": value}
+        for index, value in enumerate(encoded.values.tolist())
+    ]
+    return _answer(request, name, encoded, "score", {"object": "list", "data": data})
+
+
+async def classify(request: Request) -> Response:
+    """The likeliest label of each text, and the probability of every label."""
+    body = await read_request(request, ClassifyRequest, context_of(request).settings)
+    name, encoder = find_encoder(request, body.model, "classify")
+    encoded = await encoder.classify(body.input)
+    labels = encoder.model.config.labels
+    data = [
+        {
+            "index": index,
+            "label": labels[int(np.argmax(row))],
+            "probs": row,
+            "num_classes": len(labels),
+            "scores": dict(zip(labels, row, strict=True)),
+        }
+        for index, row in enumerate(encoded.values.tolist())
+    ]
+    return _answer(request, name, encoded, "classify", {"object": "list", "data": data})
+
+
+def _answer(
+    request: Request, name: str, encoded: Encoded, kind: str, content: dict[str, Any]
+) -> Response:
+    record = record_of(request)
+    record.model, record.prompt_tokens = name, encoded.num_tokens
+    tokens = encoded.num_tokens
+    return JsonResponse(
+        {
+            "id": f"{kind}-{uuid.uuid4().hex}",
+            "model": name,
+            "created": context_of(request).created,
+            **content,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+    )

@@ -1,0 +1,69 @@
+"""Clients that do not read, or never ask, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from lepton.engine import OutputDelta, Usage
+
+
+def request(body: dict[str, Any]) -> bytes:
+    content = json.dumps(body).encode()
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_reader_that_stops_is_cut_off_and_its_request_ended(
+    scripted_port: Any, engine: Any
+) -> None:
+    engine.script = lambda prompt, params: [
+        OutputDelta("", 0, "x" * 2**16, (1,)) for _ in range(1000)
+    ]
+    port = scripted_port(write_seconds=0.3)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        client.sendall(request({"model": "scripted", "prompt": "hi", "stream": True}))
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+        wait_until(lambda: engine.streams[0].closed)
+        assert not engine.streams[0].finished
+        unsent = len(engine.streams[0]._steps)
+        assert unsent > 900, "what was not read has not been taken from the engine"
+
+
+def test_a_reader_that_is_only_slow_gets_everything(scripted_port: Any, engine: Any) -> None:
+    engine.script = lambda prompt, params: [
+        *(OutputDelta("", 0, "x" * 2**14, (1,)) for _ in range(100)),
+        OutputDelta("", 0, "", (), finish_reason="stop", usage=Usage(2, 100)),
+    ]
+    port = scripted_port(write_seconds=30)
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(request({"model": "scripted", "prompt": "hi", "stream": True}))
+        while not received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"):
+            part = client.recv(2**14)
+            assert part, received[-200:]
+            received += part
+            time.sleep(0.001)
+    assert received.count(b"x") >= 100 * 2**14
+
+
+def test_a_connection_without_a_request_is_closed(scripted_port: Any) -> None:
+    port = scripted_port(body_seconds=0.2)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: local")
+        with suppress(ConnectionResetError):
+            assert client.recv(100) == b""
