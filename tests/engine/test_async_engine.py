@@ -205,12 +205,13 @@ async def test_a_fault_of_the_loop_ends_what_runs_and_no_more(
     assert deltas[-1].finish_reason == "error"
     assert "restarted" in str(deltas[-1].error)
     assert engine.alive
+    before = engine.stats().generation_tokens_total
     assert (
         text(await read(engine.generate([5], PARAMS))) == toy.run_one([5], PARAMS).outputs[0].text
     )
     stats = engine.stats()
     assert (stats.restarts_total, stats.running, stats.used_blocks) == (1, 0, 0)
-    assert stats.generation_tokens_total > 25
+    assert stats.generation_tokens_total > before > 0
 
 
 async def test_a_loop_that_keeps_failing_is_given_up(
