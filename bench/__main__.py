@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--workloads", type=_names, help=f"of {', '.join(SERVING_WORKLOADS)}")
     serving.add_argument("--rounds", type=int, default=3, help="more rounds to measure (3)")
     serving.add_argument("--results", type=Path, help=f"JSON file to add to ({_SERVING_RESULTS})")
+    serving.add_argument("--quick", action="store_true", help="look for the highest rate in short")
     report = commands.add_parser("report", parents=[shared], help="write the report")
     report.add_argument("--to", type=Path, default=_REPORT, help=f"Markdown file ({_REPORT})")
     commands.add_parser("list", parents=[shared], help="list models, peers and workloads")
@@ -190,7 +191,7 @@ def _serving(arguments: argparse.Namespace) -> None:
     _check(names, dict.fromkeys(SERVING_WORKLOADS))
     file = arguments.results or _SERVING_RESULTS
     results = load_results(file)
-    suite = Suite(results, file, _console.print)
+    suite = Suite(results, file, _console.print, quick=arguments.quick)
     try:
         for number in range(1, arguments.rounds + 1):
             for name in names:

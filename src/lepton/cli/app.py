@@ -8,17 +8,18 @@ import typer
 from typer.core import TyperGroup
 
 from lepton import __version__, config
-from lepton.cli import chat, complete, doctor, embed, keys, models, serve, top
+from lepton.cli import chat, complete, data, doctor, embed, keys, models, serve, top
 from lepton.cli.console import fail, output
 from lepton.cli.language import chinese, say, translate
 from lepton.errors import (
     ConfigurationError,
+    DataError,
     LeptonError,
     ModelNotFoundError,
     RequestError,
 )
 
-_USAGE_ERRORS = (ConfigurationError, ModelNotFoundError, RequestError)
+_USAGE_ERRORS = (ConfigurationError, DataError, ModelNotFoundError, RequestError)
 
 
 class LeptonGroup(TyperGroup):
@@ -64,6 +65,7 @@ app.command("run")(complete.run)
 app.command("embed")(embed.embed)
 app.command("top")(top.top)
 app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 

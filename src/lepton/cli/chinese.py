@@ -117,18 +117,156 @@ CHINESE: dict[str, str] = {
         "排队的最长时间；需等待更久的请求得到 HTTP 429。"
     ),
     "Time after which a request ends with what it has.": "请求的时限，到时以已生成的内容结束。",
+    "Longest step while prompts are read beside others' answers: bounds their gaps.": (
+        "边读新提示边回答他人时单步的最长时间，限制 token 的间隔。"
+    ),
     "Find beginnings of prompts read before.": "复用以前读过的提示开头。",
     "Guess tokens from earlier text and verify them, where that is faster (lookup).": (
         "在更快时，从已有文本猜测 token 并加以验证（lookup）。"
     ),
     "Most tokens of one completion.": "单个回答最多的 token 数。",
     "Time to finish requests after SIGTERM.": "收到 SIGTERM 后完成请求的时间。",
+    "OpenTelemetry collector for traces: http://127.0.0.1:4318/v1/traces": (
+        "接收链路追踪的 OpenTelemetry 收集器：http://127.0.0.1:4318/v1/traces"
+    ),
     "Least level that is logged.": "记录日志的最低级别。",
     "How log entries are written.": "日志的格式。",
     "Address of the server.": "服务器的地址。",
     "Time between two readings.": "两次读取的间隔。",
     "Read twice, print once, and end.": "读取两次，输出一次后结束。",
     "Print JSON instead of a view, once.": "输出一次 JSON，不显示画面。",
+    # Tables of texts
+    "Profile, clean, split and augment tables of texts.": "文本表格的概况、清洗、划分与增强。",
+    "Report what is in a table and what is wrong with it, as HTML and JSON.": (
+        "报告表格的内容与问题，输出 HTML 和 JSON。"
+    ),
+    "Clean a table; every row that goes is written down with its reason.": (
+        "清洗表格；每个被删除的行都记录原因。"
+    ),
+    "Split a table into train, dev and test: labels evenly, near-duplicates on one side.": (
+        "把表格划分为训练、开发和测试集：标签均匀分布，近似重复的文本归在同一侧。"
+    ),
+    "Find rows of a test table that stand, or nearly so, in the training table; exit 1 if any.": (
+        "查找测试表中与训练表相同或近似的行；如有则退出码为 1。"
+    ),
+    "Add rewritten rows to a training table, and measure on dev whether that helps.": (
+        "为训练表增加改写的行，并在开发集上衡量是否有效。"
+    ),
+    "CSV, TSV, JSON Lines, Parquet, Excel, or a folder with a sub-folder for each label.": (
+        "CSV、TSV、JSON Lines、Parquet、Excel，或每个标签一个子文件夹的文件夹。"
+    ),
+    "Column of the text; found by its name if not given; may be repeated.": (
+        "文本所在的列；不给出则按列名查找；可多次给出。"
+    ),
+    "Column of the label; found by its name if not given.": "标签所在的列；不给出则按列名查找。",
+    "Encoding, such as utf-8 or gb18030; found out if not given.": (
+        "编码，例如 utf-8 或 gb18030；不给出则自动判断。"
+    ),
+    "Delimiter of CSV; found out if not given.": "CSV 的分隔符；不给出则自动判断。",
+    "Sheet of an Excel workbook; the first if not given.": "Excel 的工作表；不给出则为第一个。",
+    "Write over files that exist.": "覆盖已存在的文件。",
+    "The same seed gives the same result.": "相同的种子得到相同的结果。",
+    "HTML report to write, JSON beside it; FILE.profile.html here if not given.": (
+        "要写的 HTML 报告，JSON 放在旁边；不给出则为当前目录的“文件名.profile.html”。"
+    ),
+    "Rows to look for near-duplicates and examples in.": "在多少行中查找近似重复和示例。",
+    "Table to write.": "要写的表格。",
+    "Table of removed rows with reasons; beside --out if not given.": (
+        "被删除的行及原因的表格；不给出则放在 --out 旁边。"
+    ),
+    "Table of test texts: remove what is like them, so none leaks.": (
+        "测试文本的表格：删除与之相似的行，避免泄漏。"
+    ),
+    "What to do with a text under several labels.": "同一文本有多个标签时如何处理。",
+    "Similarity from which near-duplicates go; 0 keeps them all.": (
+        "相似度达到此值的近似重复被删除；0 表示全部保留。"
+    ),
+    "Longer texts go; found from the lengths if not given, 0: none.": (
+        "更长的文本被删除；不给出则由长度分布决定，0 表示不删除。"
+    ),
+    "Remove repeated texts.": "删除重复的文本。",
+    "Traditional Chinese into simplified.": "繁体转为简体。",
+    "Strip HTML.": "去除 HTML。",
+    "Strip web addresses.": "去除网址。",
+    "Replace possible personal data.": "遮盖可能的个人信息。",
+    "Keep rows without a label.": "保留没有标签的行。",
+    "Folder for the parts.": "存放各部分的文件夹。",
+    "Share of the rows for dev.": "开发集所占的比例。",
+    "Share of the rows for test.": "测试集所占的比例。",
+    "Rows with one value here stay on one side.": "此列取值相同的行归在同一侧。",
+    "Texts so similar stay on one side; 0: no matter how alike.": (
+        "相似度达到此值的文本归在同一侧；0 表示不考虑相似度。"
+    ),
+    "Table to train on.": "用于训练的表格。",
+    "Table to test on.": "用于测试的表格。",
+    "Similarity that counts as a leak.": "视为泄漏的相似度。",
+    "Dev table, which the gain is measured on.": "用来衡量效果的开发集表格。",
+    "Test table: none of its texts may come out.": "测试集表格：其中的文本不得出现在结果里。",
+    "New rows for every row.": "每行增加多少新行。",
+    "Bring rare labels to this share of the most frequent.": (
+        "把稀少的标签补到最多标签的这一比例。"
+    ),
+    "synonym, swap, delete, homophone, typo; all if not given.": (
+        "synonym（同义词）、swap（换位）、delete（删词）、homophone（同音字）、typo（拼写错误）；"
+        "不给出则全部使用。"
+    ),
+    "Synonyms of your own, one group a line.": "自备的同义词表，每行一组。",
+    "Stopped. What was written so far: {files}": "已停止。目前写出的内容：{files}",
+    "Stopped. Nothing was written.": "已停止。没有写出任何内容。",
+    "Reading": "正在读取",
+    "Comparing": "正在比较",
+    "Writing": "正在写出",
+    "Rewriting": "正在改写",
+    "Rows": "行数",
+    "Labels": "标签数",
+    "Missing texts": "缺失文本",
+    "Missing labels": "缺失标签",
+    "Repeated rows": "重复行",
+    "Near-duplicates": "近似重复",
+    "Texts under several labels": "标签冲突的文本",
+    "Kept": "保留",
+    "removed": "删除",
+    "added": "新增",
+    "missing text": "缺失文本",
+    "missing label": "缺失标签",
+    "too short": "过短",
+    "too long": "过长",
+    "strange letters": "异常字符序列",
+    "conflicting label": "标签冲突",
+    "duplicate": "重复",
+    "near-duplicate": "近似重复",
+    "in the held-out table": "与测试表相似",
+    "web addresses": "网址",
+    "traditional Chinese": "繁体字",
+    "personal data": "个人信息",
+    "synonym": "同义词",
+    "swap": "换位",
+    "delete": "删词",
+    "homophone": "同音字",
+    "typo": "拼写错误",
+    "on dev": "开发集",
+    "accuracy": "准确率",
+    "macro-F1": "宏平均 F1",
+    "before": "增强前",
+    "after": "增强后",
+    "! macro-F1 did not rise: train without the new rows": (
+        "! 宏平均 F1 没有提高：训练时不要使用新增的行"
+    ),
+    "Grouped by {column} only, not by similarity.": "只按 {column} 分组，不按相似度。",
+    "✓ no row of the test part is like one of the training part": "✓ 测试集没有与训练集相似的行",
+    "! {count} rows of the test part are like rows of the training part": (
+        "! 测试集有 {count} 行与训练集的行相似"
+    ),
+    "! {count} rows of {file} lack a text or a label and are left out": (
+        "! {file} 有 {count} 行缺少文本或标签，未使用"
+    ),
+    "! {rejected} rows could not be read, {mended} were mended": (
+        "! {rejected} 行无法读取，{mended} 行已修复"
+    ),
+    "mended": "已修复",
+    "rejected": "无法读取",
+    "line": "行号",
+    "{count} rows": "{count} 行",
     # Messages
     "Error:": "错误：",
     "unexpected {kind}: {error}; LEPTON_DEBUG=1 shows where": (

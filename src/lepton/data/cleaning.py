@@ -6,6 +6,7 @@ search for near-duplicates holds texts in memory, and it is left out beyond ``ne
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +57,7 @@ class Reason(StrEnum):
 _REASONS = tuple(Reason)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CleaningOptions:
     """What to mend and what to remove; the defaults suit a table to train a classifier on."""
 
@@ -102,6 +103,11 @@ class CleaningReport:
     labels_after: Counter[str] = field(default_factory=Counter)
     max_characters: int = 0
     notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The report for machines; fields as here."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(fields, ensure_ascii=False, indent=2)
 
 
 class Cleaning:
