@@ -50,7 +50,7 @@ def train(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Encoder for head, fewshot and finetune; by language if not given.",
+            help="Encoder for head and finetune; by language if not given.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Makes training repeatable.")] = 0,

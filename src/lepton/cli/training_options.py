@@ -56,7 +56,6 @@ class MethodName(StrEnum):
     AUTO = "auto"
     LINEAR = "linear"
     HEAD = "head"
-    FEWSHOT = "fewshot"
     FINETUNE = "finetune"
     BAG = "bag"
     CNN = "cnn"

@@ -10,18 +10,8 @@ from lepton.training.dataset import Dataset
 from lepton.training.methods import fit_one
 from lepton.training.scorers import Fitted, ProgressCallback
 
-FEW = 64
-"""Up to so many examples a label, `fewshot` is tried."""
-
-
-def candidates(dataset: Dataset) -> tuple[Method, ...]:
-    """The methods worth trying, the simplest first."""
-    few = (
-        dataset.objective == "single"
-        and len(dataset) <= FEW * len(dataset.labels)
-        and len(dataset) <= 1000
-    )
-    return ("linear", "head", "fewshot") if few else ("linear", "head")
+CANDIDATES: tuple[Method, ...] = ("linear", "head")
+"""What is tried, the simplest first; both take seconds to minutes on a processor."""
 
 
 def fit_auto(
@@ -39,7 +29,7 @@ def fit_auto(
     tried: dict[str, object] = {}
     best: tuple[Method, Fitted] | None = None
     best_score = float("-inf")
-    for method in candidates(dataset):
+    for method in CANDIDATES:
 
         def tell(
             stage: str, done: int, total: int | None, metrics: object, method: str = method

@@ -8,9 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from lepton.errors import ConfigurationError
 
-Method = Literal[
-    "auto", "linear", "head", "fewshot", "finetune", "bag", "cnn", "bilstm", "transformer"
-]
+Method = Literal["auto", "linear", "head", "finetune", "bag", "cnn", "bilstm", "transformer"]
 Objective = Literal["single", "multi", "regression"]
 Schedule = Literal["cosine", "linear", "plateau", "constant"]
 
@@ -29,7 +27,6 @@ class _Defaults:
 
 
 _DEFAULTS: dict[str, _Defaults] = {
-    "fewshot": _Defaults(8, 16, 2e-5),
     "finetune": _Defaults(4, 16, 5e-5),
     "bag": _Defaults(30, 32, 3e-3),
     "cnn": _Defaults(20, 32, 1e-3),
@@ -52,7 +49,7 @@ class TrainingConfig:
     objective: Objective | None = None
     """None finds it out from the labels: numbers that are no whole numbers mean regression."""
     encoder: str | None = None
-    """Catalogue name or folder for `head`, `fewshot` and `finetune`; None goes by the language."""
+    """Catalogue name or folder for `head` and `finetune`; None goes by the language."""
     seed: int = 0
     validation_share: float = 0.15
     """Share of the rows on which choices are made, where no validation data is given."""

@@ -1,7 +1,7 @@
 """A frozen encoder with a linear layer on its vectors, and optionally one on counted terms.
 
-The encoder runs in the engine: a model of the catalogue, or the folder that `fewshot` and
-`finetune` leave in their run.
+The encoder runs in the engine: a model of the catalogue, or the folder that `finetune` leaves
+in its run.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _svg(figure: Any) -> str:
     import matplotlib
 
     stream = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "lepton"}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "lepton"}
     settings = {"svg.fonttype": "none", "svg.hashsalt": "lepton"}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's own fonts lack.

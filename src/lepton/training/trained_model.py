@@ -72,12 +72,14 @@ class TrainedModel:
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise RequestError(f"text {index} is a {type(text).__name__}, not a string")
-        scores = self.scorer.scores(texts)
-        if self.manifest.objective == "regression":
-            return scores * np.float32(self.manifest.target_scale) + np.float32(
-                self.manifest.target_mean
-            )
-        return scores
+        return self.scaled(self.scorer.scores(texts))
+
+    def scaled(self, scores: Floats) -> Floats:
+        """Scores of the scorer; of a regression, in the units of the data."""
+        if self.manifest.objective != "regression":
+            return scores
+        scale, mean = np.float32(self.manifest.target_scale), np.float32(self.manifest.target_mean)
+        return scores * scale + mean
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Calibrated probabilities float32 [texts, labels].

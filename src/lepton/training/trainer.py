@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from lepton import __version__
 from lepton.errors import ConfigurationError, DataError
 from lepton.training import run as runs
 from lepton.training.card import model_card
@@ -267,7 +267,7 @@ def _manifest(
         data_fingerprint=dataset.fingerprint(),
         num_rows=len(dataset),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        lepton_version=__version__,
+        lepton_version=installed_version("lepton-engine"),
         temperature=fit_temperature(fitted.held_out_scores, held_out.targets, held_out.objective),
         target_mean=scale.mean,
         target_scale=scale.deviation,

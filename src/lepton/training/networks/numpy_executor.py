@@ -108,7 +108,8 @@ def _feed_forward(stage: s.FeedForward, weights: Weights, states: Floats) -> Flo
     inner = inner @ weights[f"{name}_up_weight"].T + weights[f"{name}_up_bias"]
     cubic = np.float32(np.sqrt(2 / np.pi)) * (inner + np.float32(0.044715) * inner**3)
     inner = np.float32(0.5) * inner * (1 + np.tanh(cubic))
-    return inner @ weights[f"{name}_down_weight"].T + weights[f"{name}_down_bias"]
+    result: Floats = inner @ weights[f"{name}_down_weight"].T + weights[f"{name}_down_bias"]
+    return result
 
 
 def _norm(weights: Weights, name: str, states: Floats) -> Floats:

@@ -72,7 +72,7 @@ class NetworkScorer:
             method = model["architecture"]
             if method not in ARCHITECTURES:
                 raise ValueError(f"architecture {method!r:.80} is not known")
-            sizes = {name: int(model[name]) for name in _SIZES}
+            sizes: dict[str, Any] = {name: int(model[name]) for name in _SIZES}
             config = TrainingConfig(method=method, **sizes)
             whole_words = bool(model["whole_words"])
         except (KeyError, TypeError, ValueError, ConfigurationError) as error:
