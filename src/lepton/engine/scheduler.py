@@ -218,7 +218,14 @@ class Scheduler:
         return None
 
     def _find(self, sequence: Sequence) -> list[int] | None:
-        """The cached blocks a sequence begins with; None: the next is being computed right now."""
+        """The cached blocks a sequence begins with; None: it has to wait for another.
+
+        Another may be computing the next block right now, or the log probabilities of the prompt,
+        which are in the first delta of their request.
+        """
+        first = sequence.request.sequences[0]
+        if first is not sequence and first.wants_prompt_logprobs:
+            return None
         hashes = sequence.block_hashes(sequence.num_reusable_tokens // BLOCK_SIZE)
         found = self.pool.find(hashes)
         if len(found) == len(hashes):
