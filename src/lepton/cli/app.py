@@ -8,7 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from lepton import __version__, config
-from lepton.cli import chat, complete, data, doctor, embed, keys, models, serve, top
+from lepton.cli import (
+    chat,
+    complete,
+    data,
+    doctor,
+    embed,
+    evaluate,
+    keys,
+    models,
+    predict,
+    serve,
+    top,
+    train,
+)
 from lepton.cli.console import fail, output
 from lepton.cli.language import chinese, say, translate
 from lepton.errors import (
@@ -62,6 +75,9 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.command("run")(complete.run)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("top")(top.top)
 app.add_typer(models.app, name="models")

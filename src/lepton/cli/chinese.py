@@ -406,4 +406,93 @@ CHINESE: dict[str, str] = {
     "{usable} usable (of {total}; {available} available, cgroup limit {limit})": (
         "可用 {usable}（共 {total}；空闲 {available}，cgroup 上限 {limit}）"
     ),
+    # Training
+    "Train a model on a table of texts and leave a run behind; interrupted, it is continued.": (
+        "用文本表格训练模型并保存为一次运行；中断后可继续。"
+    ),
+    "Measure a run on labelled rows, with intervals, slices, mistakes, and linear beside it.": (
+        "在带标签的行上评估：区间、切片、错误，并与 linear 对照。"
+    ),
+    "Score every row of a file, or of a stream; interrupted, the same command continues.": (
+        "为文件或数据流的每一行打分；中断后用同一命令继续。"
+    ),
+    "CSV, TSV, JSONL, Parquet, Excel or a folder a label.": (
+        "CSV、TSV、JSONL、Parquet、Excel，或每个标签一个文件夹。"
+    ),
+    "Name of the run; it becomes NAME@1, NAME@2 and so on.": (
+        "运行的名称；保存为 NAME@1、NAME@2 等。"
+    ),
+    "Rows to choose on; part of DATA if not given.": "用于选择的行；不给出则取 DATA 的一部分。",
+    "How; auto tries what suits the data.": "训练方法；auto 会尝试适合数据的方法。",
+    "One label, several (separated by |), or a number. Found out.": (
+        "单标签、多标签（以 | 分隔）或数值；自动判断。"
+    ),
+    "Encoder for head and finetune; by language if not given.": (
+        "head 和 finetune 的编码器；不给出则按语言选择。"
+    ),
+    "Makes training repeatable.": "使训练可以重复。",
+    "Weigh rare labels up.": "提高少见标签的权重。",
+    "Most passes.": "最多训练轮数。",
+    "Texts a batch.": "每批文本数。",
+    "Batches a step.": "每步的批数。",
+    "Largest step size.": "最大学习率。",
+    "AdamW's decay.": "AdamW 的权重衰减。",
+    "How the step size falls after warm-up.": "预热后学习率的下降方式。",
+    "Share of steps that warm up.": "预热步数的比例。",
+    "Epochs without progress that end it.": "多少轮没有进步就结束。",
+    "Share of doubt in each label.": "标签平滑的比例。",
+    "Tokens of a text read.": "每个文本读取的 token 数。",
+    "Lowest layers that finetune leaves alone.": "finetune 不改动的最低层数。",
+    "Word vectors: trained on the data, or GloVe or word2vec text.": (
+        "词向量：用数据训练，或读取 GloVe、word2vec 文本。"
+    ),
+    "Folder of a run, or a name: its newest version.": "运行的文件夹，或名称：取其最新版本。",
+    "Column with the text; may be repeated. Guessed.": "文本列；可多次给出；自动猜测。",
+    "Column with the label. Guessed.": "标签列；自动猜测。",
+    "Give no label that is less probable than this.": "概率低于此值则不给标签。",
+    "Labelled rows that the model has not seen.": "模型没有见过的带标签的行。",
+    "Write report.html and evaluation.json there.": "在此写入 report.html 和 evaluation.json。",
+    "Another run to compare with.": "用来比较的另一次运行。",
+    "Exit with code 3 if a measure misses its bound, such as macro_f1=0.9.": (
+        "指标未达到下限（如 macro_f1=0.9）时以代码 3 退出。"
+    ),
+    "Of resampling and of typos that are added.": "重采样和添加错字所用的种子。",
+    "Table of texts; - reads a JSON object a line.": "文本表格；- 表示逐行读取 JSON。",
+    "CSV or .jsonl to write; must not exist.": "要写入的 CSV 或 .jsonl；不得已存在。",
+    "Add the probability of every label.": "加上每个标签的概率。",
+    "interrupted; the same command continues the training": "已中断；用同一命令可继续训练",
+    "interrupted; the same command continues after the last row written": (
+        "已中断；用同一命令可从最后写入的行继续"
+    ),
+    "Measured on {rows:,} rows that the model had not seen.": (
+        "在模型没有见过的 {rows:,} 行上测得。"
+    ),
+    "write a bound such as macro_f1=0.9, not {entry}": (
+        "请写成 macro_f1=0.9 这样的下限，而不是 {entry}"
+    ),
+    "a stream is answered on standard output: leave --out away": (
+        "数据流的结果写到标准输出：请去掉 --out"
+    ),
+    "name the file to write: --out scored.csv": "请给出要写入的文件：--out scored.csv",
+    "continued after {count:,} rows": "从第 {count:,} 行之后继续",
+    "{rows:,} rows in {file}": "{file} 共 {rows:,} 行",
+    "{file}: {count:,} rows could not be read": "{file}：{count:,} 行无法读取",
+    "{file}: {count:,} rows without a text or a label were left out": (
+        "{file}：略去 {count:,} 行没有文本或标签的数据"
+    ),
+    "{file}: {count:,} rows in another encoding or shape were mended": (
+        "{file}：修复了 {count:,} 行编码或格式不同的数据"
+    ),
+    "Evaluating": "正在评估",
+    "Scoring": "正在打分",
+    "Counting terms": "正在统计词项",
+    "Embedding": "正在计算向量",
+    "Choosing": "正在选择",
+    "Fitting": "正在拟合",
+    "Training": "正在训练",
+    "Word vectors": "词向量",
+    "Saving": "正在保存",
+    "Measure": "指标",
+    "Value": "数值",
+    "95 % interval": "95 % 区间",
 }

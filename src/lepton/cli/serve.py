@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,10 @@ from lepton.models.encoder_loader import is_encoder, load_encoder
 from lepton.models.loader import load_model
 from lepton.models.weights import open_checkpoint
 from lepton.telemetry import configure_logging
+from lepton.training.run import is_run
+
+if TYPE_CHECKING:
+    from lepton.server.served_run import ServedRun
 
 
 class LogLevel(StrEnum):
@@ -196,13 +200,21 @@ def serve(
                 found[network.name] = AsyncEncoder(EncoderEngine(network, encoder_config))
         return found
 
+    def load_run() -> ServedRun:
+        from lepton.server.served_run import ServedRun
+
+        with notices.status(say("Loading {model}", model=model)):
+            return ServedRun(model)
+
     with bind(settings) as listener:
-        alone = _is_encoder(model)
+        trained = is_run(model)
+        alone = not trained and _is_encoder(model)
         names = [*([model] if alone else []), *(encoder or [])]
         serve_http(
-            None if alone else load,
+            None if alone or trained else load,
             settings,
             encoders=partial(load_encoders, names) if names else None,
+            run=load_run if trained else None,
             listener=listener,
             on_ready=_announce,
         )

@@ -67,7 +67,7 @@ def check_encoding(encoding: str, source: str) -> None:
         DataError: there is none of that name, or it is not one of text.
     """
     try:
-        b"".decode(encoding)
+        b" ".decode(encoding, errors="replace")
     except LookupError:
         raise DataError(
             f"unknown encoding {encoding!r}; name one such as utf-8 or gb18030", file=source

@@ -27,9 +27,11 @@ from lepton.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from lepton.engine import AsyncEncoder, AsyncEngine
+    from lepton.server.served_run import ServedRun
 
     EngineLoader = Callable[[], AsyncEngine]
     EncodersLoader = Callable[[], Mapping[str, AsyncEncoder]]
+    RunLoader = Callable[[], ServedRun]
 
 _log = logging.getLogger("lepton.server")
 
@@ -41,20 +43,21 @@ def create_app(
     settings: ServerSettings | None = None,
     *,
     encoders: EncodersLoader | None = None,
+    run: RunLoader | None = None,
 ) -> FastAPI:
-    """An ASGI application over ``engine``, which it starts and shuts down, or ``encoders``.
+    """An ASGI application over ``engine``, which it starts and shuts down, ``encoders`` or ``run``.
 
-    A function that makes the engine, or the encoders by the names that clients give, is called in
-    a thread once the application runs; until it has returned, requests get 503 and ``/readyz`` is
-    red. Raises ConfigurationError when the key file cannot be used.
+    A function that makes the engine, the encoders by the names that clients give, or the run, is
+    called in a thread once the application runs; until it has returned, requests get 503 and
+    ``/readyz`` is red. Raises ConfigurationError when the key file cannot be used.
     """
     context = ServerContext(settings or ServerSettings())
-    if not callable(engine) and encoders is None:
+    if not callable(engine) and encoders is None and run is None:
         context.open(engine)
     app = FastAPI(
         title="Lepton",
         version=__version__,
-        lifespan=_lifespan(engine, encoders),
+        lifespan=_lifespan(engine, encoders, run),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -70,12 +73,14 @@ def create_app(
 
 
 def _lifespan(
-    engine: AsyncEngine | EngineLoader | None, encoders: EncodersLoader | None
+    engine: AsyncEngine | EngineLoader | None,
+    encoders: EncodersLoader | None,
+    run: RunLoader | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         context: ServerContext = app.state.context
-        loading = asyncio.create_task(_load(engine, encoders, context))
+        loading = asyncio.create_task(_load(engine, encoders, run, context))
         try:
             yield
         finally:
@@ -88,17 +93,19 @@ def _lifespan(
 async def _load(
     engine: AsyncEngine | EngineLoader | None,
     encoders: EncodersLoader | None,
+    run: RunLoader | None,
     context: ServerContext,
 ) -> None:
-    if callable(engine) or encoders is not None:
+    if callable(engine) or encoders is not None or run is not None:
         try:
             if callable(engine):
                 engine = await asyncio.to_thread(engine)
             found = {} if encoders is None else await asyncio.to_thread(encoders)
+            served = None if run is None else await asyncio.to_thread(run)
         except Exception as error:
             context.failure = error
             return
-        context.open(engine, found)
+        context.open(engine, found, served)
     if engine is not None and not engine.alive:
         engine.start()
 

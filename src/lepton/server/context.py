@@ -18,6 +18,7 @@ from lepton.telemetry.tracing import Tracing, open_tracing
 
 if TYPE_CHECKING:
     from lepton.engine import AsyncEncoder, AsyncEngine
+    from lepton.server.served_run import ServedRun
 
 LOADING = "The model is still being loaded."
 
@@ -38,13 +39,19 @@ class ServerContext:
         """Why there will never be an engine; the process is to end."""
         self.encoders: Mapping[str, AsyncEncoder] = {}
         """By the names that clients give."""
+        self.run: ServedRun | None = None
+        """A trained run, which classifies."""
         self._engine: AsyncEngine | None = None
         self._text: TextWorker | None = None
 
     def open(
-        self, engine: AsyncEngine | None, encoders: Mapping[str, AsyncEncoder] | None = None
+        self,
+        engine: AsyncEngine | None,
+        encoders: Mapping[str, AsyncEncoder] | None = None,
+        run: ServedRun | None = None,
     ) -> None:
-        """Take requests for ``engine`` and ``encoders``, one of which may be missing, from now."""
+        """Take requests for ``engine``, ``encoders`` and ``run``, any of which may be missing."""
+        self.run = run
         self._engine = engine
         self.encoders = encoders or {}
         if engine is not None:
@@ -64,6 +71,8 @@ class ServerContext:
             self.tracing.close()
         for encoder in self.encoders.values():
             encoder.close()
+        if self.run is not None:
+            self.run.close()
 
     @property
     def loaded(self) -> bool:
@@ -76,12 +85,23 @@ class ServerContext:
         return self._engine is None and bool(self.encoders)
 
     @property
+    def run_only(self) -> bool:
+        """Whether this server has a trained run and nothing else."""
+        return self._engine is None and not self.encoders and self.run is not None
+
+    @property
     def engine(self) -> AsyncEngine:
         """The engine; UnavailableError while it is loaded, RequestError when there is none."""
         if self.encoders_only:
             raise RequestError(
                 f"This server embeds and ranks with {', '.join(self.encoders)}; it generates no "
                 "text.",
+                param="model",
+                code="model_not_found",
+            )
+        if self.run_only:
+            raise RequestError(
+                f"This server classifies with {self.model_name!r}; it generates no text.",
                 param="model",
                 code="model_not_found",
             )
@@ -102,6 +122,8 @@ class ServerContext:
         """What clients call the model, or the first of the encoders."""
         if self.encoders_only:
             return next(iter(self.encoders))
+        if self.run_only and self.run is not None:
+            return self.run.name
         return self.settings.model_name or self.engine.model.name
 
     def check_model(self, name: str | None) -> None:

@@ -28,6 +28,7 @@ from lepton.server.schemas import (
     DetokenizeRequest,
     TokenizeRequest,
 )
+from lepton.server.served_run import ServedRun
 from lepton.server.tokens import detokenize, tokenize
 
 PREFIXES = ("/v1/", "/tokenize", "/detokenize")
@@ -37,9 +38,11 @@ PREFIXES = ("/v1/", "/tokenize", "/detokenize")
 async def list_models(request: Request) -> Response:
     """The models this server has: one that generates, encoders, or both."""
     context = context_of(request)
-    models = [] if context.encoders_only else [_model(context)]
+    models = [_model(context)] if context.loaded else []
     encoders = context.encoders.items()
     models += [describe(name, encoder, context.created) for name, encoder in encoders]
+    if context.run is not None:
+        models.append(_run(context.run, context.created))
     return JsonResponse({"object": "list", "data": models})
 
 
@@ -49,8 +52,23 @@ async def retrieve_model(request: Request) -> Response:
     name = request.path_params["model"]
     if name in context.encoders:
         return JsonResponse(describe(name, context.encoders[name], context.created))
+    if context.run is not None and name in (context.run.name, context.run.current.name):
+        return JsonResponse(_run(context.run, context.created))
     context.check_model(name)
     return JsonResponse(_model(context))
+
+
+def _run(run: ServedRun, created: int) -> dict[str, Any]:
+    """An entry in the list of models; ``root`` is the version at work."""
+    return {
+        "id": run.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "lepton",
+        "root": run.current.name,
+        "task": "classify",
+        "labels": list(run.current.labels),
+    }
 
 
 def _model(context: ServerContext) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from lepton.server.encoder_schemas import ClassifyRequest, RerankRequest, ScoreR
 from lepton.server.encoders import find_encoder
 from lepton.server.record import record_of
 from lepton.server.responses import JsonResponse
+from lepton.server.served_run import ServedRun
+from lepton.training.predict import describe as describe_prediction
+from lepton.training.run import split_name
 
 
 async def rerank(request: Request) -> Response:
@@ -49,6 +52,9 @@ async def score(request: Request) -> Response:
 async def classify(request: Request) -> Response:
     """The likeliest label of each text, and the probability of every label."""
     body = await read_request(request, ClassifyRequest, context_of(request).settings)
+    run = context_of(request).run
+    if run is not None and (body.model is None or split_name(body.model)[0] == run.name):
+        return await _classify_by_run(request, run, body)
     name, encoder = find_encoder(request, body.model, "classify")
     encoded = await encoder.classify(body.input)
     labels = encoder.model.config.labels
@@ -63,6 +69,37 @@ async def classify(request: Request) -> Response:
         for index, row in enumerate(encoded.values.tolist())
     ]
     return _answer(request, name, encoded, "classify", {"object": "list", "data": data})
+
+
+async def _classify_by_run(request: Request, run: ServedRun, body: ClassifyRequest) -> Response:
+    """As `classify`, by a trained run: its decision, which may be several labels or none."""
+    version = None if body.model is None else split_name(body.model)[1]
+    answer = await run.classify(body.input, version)
+    labels = answer.model.labels
+    data: list[dict[str, Any]] = []
+    for index, prediction in enumerate(answer.predictions):
+        entry: dict[str, Any] = {
+            "index": index,
+            **describe_prediction(prediction, answer.model.manifest.objective),
+        }
+        if answer.probabilities is not None:
+            row = answer.probabilities[index].tolist()
+            entry |= {
+                "probs": row,
+                "num_classes": len(labels),
+                "scores": dict(zip(labels, row, strict=True)),
+            }
+        data.append(entry)
+    record_of(request).model = answer.model.name
+    return JsonResponse(
+        {
+            "id": f"classify-{uuid.uuid4().hex}",
+            "object": "list",
+            "model": answer.model.name,
+            "created": context_of(request).created,
+            "data": data,
+        }
+    )
 
 
 def _answer(

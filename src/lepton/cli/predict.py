@@ -1,0 +1,88 @@
+"""``lepton predict``: scores for a file or a stream."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lepton.cli import training_options as shared
+from lepton.cli.console import fail, note, notices
+from lepton.cli.language import say
+from lepton.data.reading import TableReader
+from lepton.errors import RequestError
+from lepton.training.predict import predict_file, predict_stream
+from lepton.training.trained_model import TrainedModel
+
+
+def predict(
+    run: shared.Run,
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="Table of texts; - reads a JSON object a line."),
+    ] = "-",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV or .jsonl to write; must not exist."),
+    ] = None,
+    text: shared.Text = None,
+    threshold: shared.Threshold = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Add the probability of every label.")
+    ] = False,
+) -> None:
+    """Score every row of a file, or of a stream; interrupted, the same command continues."""
+    with notices.status(say("Loading {model}", model=run)):
+        model = TrainedModel.load(run)
+    if file == "-":
+        if out is not None:
+            raise RequestError(say("a stream is answered on standard output: leave --out away"))
+        field = (text or ["text"])[0]
+        predict_stream(model, sys.stdin.buffer, sys.stdout.buffer, text=field, threshold=threshold)
+        return
+    if out is None:
+        raise RequestError(say("name the file to write: --out scored.csv"))
+    try:
+        _predict_file(model, file, out, text, threshold, probabilities)
+    except KeyboardInterrupt:
+        fail(say("interrupted; the same command continues after the last row written"))
+        raise typer.Exit(130) from None
+
+
+def _predict_file(
+    model: TrainedModel,
+    file: str,
+    out: Path,
+    text: list[str] | None,
+    threshold: float | None,
+    probabilities: bool,
+) -> None:
+    with shared.row_bar(say("Scoring"), None) as bars:
+        task = bars.task_ids[0]
+        reached = [0, 0]
+
+        def on_rows(rows: int) -> None:
+            # Bytes read of bytes in all tell how many rows there will be.
+            share = reached[0] / reached[1] if reached[1] else 0.0
+            total = round(rows / share) if share > 0 else None
+            bars.update(task, completed=rows, total=total)
+
+        def on_read(done: int, total: int | None) -> None:
+            reached[:] = [done, total or 0]
+
+        reader = TableReader(file, text=text, progress=on_read)
+        scored = predict_file(
+            model,
+            reader,
+            out,
+            threshold=threshold,
+            probabilities=probabilities,
+            on_rows=on_rows,
+        )
+    if scored.resumed_at:
+        note(say("continued after {count:,} rows", count=scored.resumed_at))
+    if scored.unreadable:
+        note(say("{file}: {count:,} rows could not be read", file=file, count=scored.unreadable))
+    notices.print(say("{rows:,} rows in {file}", rows=scored.rows, file=out), highlight=False)

@@ -1,0 +1,208 @@
+"""A trained run behind asyncio: texts that arrive together are scored together, versions swap.
+
+A thread of its own scores what waits. Another looks for newer versions of the run's name, loads
+the newest beside the one at work and then puts it in its place: a request is answered by the
+version that was newest when its batch began, and none fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from lepton.errors import (
+    CapacityError,
+    LeptonError,
+    ModelNotFoundError,
+    RequestError,
+    UnavailableError,
+)
+from lepton.training.run import locate_run, split_name, versions
+from lepton.training.scorers import Floats
+from lepton.training.trained_model import Prediction, TrainedModel
+
+_log = logging.getLogger("lepton.server")
+
+POLL_SECONDS = 2.0
+_BATCH_TEXTS = 256
+_QUEUE_REQUESTS = 4096
+_STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The answer to one request."""
+
+    model: TrainedModel
+    predictions: list[Prediction]
+    probabilities: Floats | None
+    """[texts, labels]; None for a regression."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    texts: Sequence[str]
+    model: TrainedModel | None
+    """A version that was asked for; None takes the newest."""
+    future: Future[Classified]
+
+
+class ServedRun:
+    """One name with its newest version at work; older ones are loaded when they are asked for."""
+
+    def __init__(self, path: str | Path, *, poll_seconds: float = POLL_SECONDS) -> None:
+        """Load the newest version of ``path`` (a run, or a name such as ``runs/intents``).
+
+        Raises:
+            ModelNotFoundError: there is no finished run.
+            ModelFormatError: it is damaged.
+        """
+        folder = locate_run(path)
+        self._current = TrainedModel.load(folder)
+        name, version = split_name(folder.name)
+        # A run that is named with its version stays; a name follows its newest.
+        follows = version is not None and folder != Path(path).expanduser()
+        self._name_path = folder.with_name(name) if follows else None
+        self._refused = 0
+        """A newer version that cannot be loaded; said once."""
+        self._others: dict[int, TrainedModel] = {}
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._poll_seconds = poll_seconds
+        self._worker = threading.Thread(target=self._score, name="lepton-run", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="lepton-runs", daemon=True)
+        self._worker.start()
+        if self._name_path is not None:
+            self._watcher.start()
+
+    @property
+    def name(self) -> str:
+        """What clients call it, without a version."""
+        return self._current.manifest.name
+
+    @property
+    def current(self) -> TrainedModel:
+        """The version at work."""
+        return self._current
+
+    async def classify(self, texts: Sequence[str], version: int | None = None) -> Classified:
+        """Answer ``texts`` with the newest version, or with one that is asked for.
+
+        Raises:
+            RequestError: there is no such version.
+            CapacityError: too many requests wait.
+            UnavailableError: the server is shutting down.
+        """
+        model = None if version is None else await asyncio.to_thread(self._version, version)
+        if self._stopping.is_set():
+            raise UnavailableError("the model is shutting down")
+        if self._queue.qsize() >= _QUEUE_REQUESTS:
+            raise CapacityError(f"{_QUEUE_REQUESTS:,} requests are waiting; try again later")
+        request = _Request(texts, model, Future())
+        self._queue.put(request)
+        return await asyncio.wrap_future(request.future)
+
+    def close(self) -> None:
+        """Answer what waits, then end the threads. May be called twice."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._queue.put(None)
+        self._worker.join(_STOP_SECONDS)
+
+    def refresh(self) -> bool:
+        """Look for a newer version and put it to work; whether there was one."""
+        if self._name_path is None:
+            return False
+        found = versions(self._name_path)
+        newest = max(found, default=0)
+        if newest <= self._current.manifest.version:
+            return False
+        if newest == self._refused:
+            return False
+        try:
+            model = TrainedModel.load(found[newest])
+        except (LeptonError, OSError):
+            self._refused = newest
+            raise
+        self._others[self._current.manifest.version] = self._current
+        self._current = model
+        _log.info("%s is at work now", model.name)
+        return True
+
+    def _version(self, version: int) -> TrainedModel:
+        current = self._current
+        if version == current.manifest.version:
+            return current
+        if version not in self._others:
+            folders = versions(self._name_path) if self._name_path is not None else {}
+            if version not in folders:
+                raise RequestError(
+                    f"There is no version {version} of {self.name!r}.",
+                    param="model",
+                    code="model_not_found",
+                )
+            try:
+                self._others[version] = TrainedModel.load(folders[version])
+            except ModelNotFoundError as error:
+                raise RequestError(
+                    f"{self.name}@{version} cannot be loaded: {error}",
+                    param="model",
+                    code="model_not_found",
+                ) from error
+        return self._others[version]
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self._poll_seconds):
+            try:
+                self.refresh()
+            except (LeptonError, OSError) as error:
+                _log.warning("a newer version of %s cannot be used: %s", self.name, error)
+
+    def _score(self) -> None:
+        stop = False
+        while not stop:
+            batch: list[_Request] = []
+            texts = 0
+            request = self._queue.get()
+            while request is not None:
+                batch.append(request)
+                texts += len(request.texts)
+                if texts >= _BATCH_TEXTS or self._queue.empty():
+                    break
+                request = self._queue.get()
+            stop = request is None
+            current = self._current
+            by_model: dict[int, list[_Request]] = {}
+            for each in batch:
+                by_model.setdefault(id(each.model or current), []).append(each)
+            for requests in by_model.values():
+                _answer(requests[0].model or current, requests)
+
+
+def _answer(model: TrainedModel, requests: Sequence[_Request]) -> None:
+    try:
+        scores = model.scores([text for request in requests for text in request.texts])
+        regression = model.manifest.objective == "regression"
+        probabilities = None if regression else model.as_probabilities(scores)
+        start = 0
+        for request in requests:
+            stop = start + len(request.texts)
+            if probabilities is None:
+                values = [Prediction((), None, float(value)) for value in scores[start:stop, 0]]
+                answer = Classified(model, values, None)
+            else:
+                part = probabilities[start:stop]
+                answer = Classified(model, model.decide(part), part)
+            start = stop
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_result(answer)
+    except Exception as error:
+        for request in requests:
+            if not request.future.done():
+                request.future.set_exception(error)

@@ -1,0 +1,122 @@
+"""Text to the terms that `linear` counts: words and their pairs, and n-grams of characters.
+
+Han characters and kana, written without spaces, are cut into words by rjieba, and form n-grams
+across those words. Every other word contributes n-grams of its own, with a space at both ends, so
+that misspelt and inflected words share terms with right ones.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+from lepton.errors import ConfigurationError
+
+HAN = "\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+_TOKEN = re.compile(rf"([{HAN}]+)|[^\W{HAN}]+")
+_IS_HAN = re.compile(rf"[{HAN}]")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one text consists of, with how often it occurs."""
+
+    words: Counter[str]
+    """Words, and longer sequences of them."""
+    characters: Counter[str]
+    """N-grams of characters, each with a leading ``#`` that no word has."""
+
+
+@dataclass(frozen=True)
+class Analyzer:
+    """Which terms a text is turned into; equal settings give equal terms on every machine."""
+
+    word_ngrams: int = 2
+    """Longest sequence of words; 0 leaves words out."""
+    character_ngrams: tuple[int, int] = (3, 5)
+    """Shortest and longest n-gram inside a word that is written with an alphabet; (0, 0): none."""
+    han_ngrams: tuple[int, int] = (1, 3)
+    """The same for runs of Han characters and kana."""
+
+    def terms(self, text: str) -> Terms:
+        """The terms of ``text``."""
+        sequence: list[str] = []
+        alphabetic: Counter[str] = Counter()
+        characters: Counter[str] = Counter()
+        for token, is_han in tokens(text):
+            if is_han:
+                sequence.extend(_segment(token))
+                characters.update(_ngrams(token, *self.han_ngrams))
+            else:
+                sequence.append(token)
+                alphabetic[token] += 1
+        for word, count in alphabetic.items():
+            for ngram in _word_ngrams(word, *self.character_ngrams):
+                characters[ngram] += count
+        return Terms(self._sequences(sequence), characters)
+
+    def _sequences(self, words: list[str]) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for length in range(1, self.word_ngrams + 1):
+            shifted = (words[start:] for start in range(length))
+            found.update(words if length == 1 else map(" ".join, zip(*shifted, strict=False)))
+        return found
+
+
+def normalize(text: str) -> str:
+    """Compatibility form in lower case: full-width letters, ligatures and case fall together."""
+    return unicodedata.normalize("NFKC", text).lower()
+
+
+def tokens(text: str) -> Iterator[tuple[str, bool]]:
+    """Runs of letters and digits, and whether each is of Han characters and kana."""
+    for match in _TOKEN.finditer(normalize(text)):
+        yield match.group(), match.group(1) is not None
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in any script, in order."""
+    found: list[str] = []
+    for token, is_han in tokens(text):
+        found.extend(_segment(token) if is_han else [token])
+    return found
+
+
+def han_share(text: str) -> float:
+    """The share of Han characters and kana among the characters that are not blank."""
+    visible = sum(not character.isspace() for character in text)
+    return len(_IS_HAN.findall(text)) / visible if visible else 0.0
+
+
+@lru_cache(maxsize=1 << 16)
+def _word_ngrams(word: str, shortest: int, longest: int) -> tuple[str, ...]:
+    return tuple(_ngrams(f" {word} ", shortest, longest))
+
+
+def _ngrams(text: str, shortest: int, longest: int) -> Iterator[str]:
+    for length in range(max(shortest, 1), longest + 1):
+        for start in range(len(text) - length + 1):
+            yield f"#{text[start : start + length]}"
+
+
+def _segment(run: str) -> list[str]:
+    return list(_segmenter()(run))
+
+
+@cache
+def _segmenter() -> Callable[[str], list[str]]:
+    """Load rjieba's dictionary (0.1 s), the first time that Han characters are met."""
+    try:
+        import rjieba
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "Chinese text is cut into words by rjieba, which is not installed: "
+            "pip install 'lepton-engine[train]'"
+        ) from None
+    cut: Any = rjieba.cut
+    return cut  # type: ignore[no-any-return]

@@ -1,0 +1,137 @@
+"""Method `linear`: TF-IDF of words and characters with a linear model.
+
+scikit-learn finds the weights (liblinear: support vectors with squared hinge loss, one label
+against the rest; ridge regression for numbers). What is saved is a vocabulary and two matrices, and
+`LinearScorer` needs numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lepton.errors import ModelFormatError
+from lepton.training.analyzer import Analyzer
+from lepton.training.config import TrainingConfig
+from lepton.training.dataset import Dataset
+from lepton.training.features import Floats, SparseRows, TfIdf
+from lepton.training.run import (
+    MAX_VOCABULARY_BYTES,
+    VOCABULARY,
+    WEIGHTS,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+
+COSTS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Costs of an error (1 / regularisation) that `fit_linear` is tried with."""
+_ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class LinearScorer:
+    """Scores = features · weight + bias; weight [terms, outputs], bias [outputs]."""
+
+    features: TfIdf
+    weight: Floats
+    bias: Floats
+
+    def scores(self, texts: Sequence[str]) -> Floats:
+        """Float32 [texts, outputs], higher for likelier labels."""
+        parts = [
+            self.features.rows(texts[start : start + _ROWS_AT_ONCE]).times(self.weight)
+            for start in range(0, len(texts), _ROWS_AT_ONCE)
+        ]
+        return np.concatenate(parts or [np.zeros((0, len(self.bias)), np.float32)]) + self.bias
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write vocabulary and weights; the result is the manifest's ``model``."""
+        vocabulary = {
+            "num_words": self.features.num_words,
+            "terms": list(self.features.vocabulary),
+        }
+        write_json(folder / VOCABULARY, vocabulary, indent=None)
+        tensors = {"idf": self.features.idf, "weight": self.weight, "bias": self.bias}
+        write_tensors(folder / WEIGHTS, tensors)
+        return {"analyzer": asdict(self.features.analyzer)}
+
+    @classmethod
+    def load(cls, folder: Path, model: dict[str, Any], num_outputs: int) -> LinearScorer:
+        """Read what `save` wrote; raises ModelFormatError where it does not fit together."""
+        file = folder / VOCABULARY
+        vocabulary = read_json(file, MAX_VOCABULARY_BYTES)
+        terms, num_words = vocabulary.get("terms"), vocabulary.get("num_words")
+        if (
+            not isinstance(terms, list)
+            or not all(isinstance(term, str) for term in terms)
+            or not isinstance(num_words, int)
+            or not 0 <= num_words <= len(terms)
+        ):
+            raise ModelFormatError("not a list of terms", file=file)
+        shapes = {
+            "idf": (len(terms),),
+            "weight": (len(terms), num_outputs),
+            "bias": (num_outputs,),
+        }
+        tensors = read_tensors(folder / WEIGHTS, shapes)
+        try:
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in model["analyzer"].items()
+            }
+            analyzer = Analyzer(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelFormatError(f"the analyzer is not described: {error}", file=folder) from None
+        features = TfIdf(analyzer, terms, num_words, tensors["idf"])
+        return cls(features, tensors["weight"], tensors["bias"])
+
+
+def fit_features(texts: Sequence[str]) -> TfIdf:
+    """A vocabulary for ``texts``; terms of a single text count only while there are few texts."""
+    return TfIdf.fit(texts, Analyzer(), min_rows=2 if len(texts) >= 500 else 1)
+
+
+def fit_weights(
+    matrix: Any, dataset: Dataset, config: TrainingConfig, cost: float
+) -> tuple[Floats, Floats]:
+    """A linear model on any feature matrix, dense or sparse: weight [features, outputs], bias."""
+    from sklearn.linear_model import Ridge
+    from sklearn.svm import LinearSVC
+
+    if dataset.objective == "regression":
+        ridge = Ridge(alpha=1.0 / cost, random_state=config.seed).fit(matrix, dataset.targets)
+        return (
+            np.asarray(ridge.coef_, np.float32).reshape(-1, 1),
+            np.asarray([ridge.intercept_], np.float32),
+        )
+    columns = []
+    balance = "balanced" if config.class_weights else None
+    for label in range(len(dataset.labels)):
+        positive = (
+            dataset.targets == label
+            if dataset.objective == "single"
+            else dataset.targets[:, label] > 0.5
+        )
+        if positive.all() or not positive.any():
+            # A label that every row has, or none: nothing to learn but that.
+            columns.append((np.zeros(matrix.shape[1]), 1.0 if positive.all() else -1.0))
+            continue
+        model = LinearSVC(C=cost, class_weight=balance, random_state=config.seed, max_iter=5000)
+        model.fit(matrix, positive)
+        columns.append((model.coef_[0], float(model.intercept_[0])))
+    weight = np.stack([coefficients for coefficients, _ in columns], axis=1)
+    return weight.astype(np.float32), np.asarray([bias for _, bias in columns], np.float32)
+
+
+def sparse_matrix(rows: SparseRows) -> Any:
+    """The rows as a scipy matrix, which scikit-learn takes."""
+    from scipy.sparse import csr_matrix
+
+    shape = (len(rows), rows.num_columns)
+    return csr_matrix((rows.values.astype(np.float64), rows.indices, rows.starts), shape=shape)

@@ -1,0 +1,143 @@
+"""Choices made on rows that were not trained on: hold-out rows, or folds taken in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton.data.splitting import folds, split
+from lepton.training.analyzer import normalize
+from lepton.training.config import TrainingConfig
+from lepton.training.dataset import Dataset
+from lepton.training.linear import fit_weights
+from lepton.training.metrics import decide, validation_score
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class LinearChoice:
+    """The setting of a linear model that did best, and its scores on rows it had not seen."""
+
+    cost: float
+    class_weights: bool
+    score: float
+    held_out: Indices
+    held_out_scores: Floats
+
+    def apply(self, config: TrainingConfig) -> TrainingConfig:
+        """``config`` with the chosen weighting of labels."""
+        return replace(config, class_weights=self.class_weights)
+
+
+def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Training and validation rows; equal texts stay together, labels keep their shares."""
+    parts = split(
+        strata(dataset),
+        groups=[normalize(text) for text in dataset.texts],
+        fractions=(1 - share, share, 0.0),
+        seed=seed,
+    )
+    return dataset.take(parts.train), dataset.take(parts.dev)
+
+
+def strata(dataset: Dataset) -> Sequence[Hashable]:
+    """What a split keeps the shares of: the label, the set of labels, or the tenth of a number."""
+    if dataset.objective == "single":
+        return [int(target) for target in dataset.targets]
+    if dataset.objective == "multi":
+        return [tuple(np.flatnonzero(row).tolist()) for row in dataset.targets]
+    edges = np.quantile(dataset.targets, np.linspace(0.1, 0.9, 9))
+    return [int(tenth) for tenth in np.searchsorted(edges, dataset.targets)]
+
+
+def choose_linear(
+    matrix: Any,
+    dataset: Dataset,
+    config: TrainingConfig,
+    costs: Sequence[float],
+    *,
+    validation: tuple[Any, Dataset] | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> LinearChoice:
+    """Try every cost, with labels weighted and not, and keep the best.
+
+    Args:
+        matrix: features of the dataset's rows, dense or sparse.
+        dataset: rows to learn from.
+        config: ``class_weights`` leaves only the weighted ones to choose from.
+        costs: see `lepton.training.linear.fit_weights`.
+        validation: features and rows to choose on; folds of ``dataset`` if not given.
+        on_step: told fits done, fits in all and the best score so far.
+    """
+    parts = _parts(matrix, dataset, config.seed) if validation is None else None
+    weightings = (
+        (True,)
+        if config.class_weights or dataset.objective == "regression"
+        else (
+            False,
+            True,
+        )
+    )
+    best: LinearChoice | None = None
+    tried, total = 0, len(costs) * len(weightings)
+    for class_weights in weightings:
+        weighted = replace(config, class_weights=class_weights)
+        for cost in costs:
+            if parts is None:
+                assert validation is not None  # noqa: S101
+                weight, bias = fit_weights(matrix, dataset, weighted, cost)
+                scores = np.asarray(validation[0] @ weight + bias, np.float32)
+                rows, judged = np.arange(len(validation[1])), validation[1]
+            else:
+                scores = np.zeros((len(dataset), outputs(dataset)), np.float32)
+                for inside, outside in parts:
+                    weight, bias = fit_weights(matrix[inside], dataset.take(inside), weighted, cost)
+                    scores[outside] = matrix[outside] @ weight + bias
+                rows, judged = np.arange(len(dataset)), dataset
+            score = judge(scores, judged)
+            if best is None or score > best.score:
+                best = LinearChoice(cost, class_weights, score, rows, scores)
+            tried += 1
+            if on_step is not None:
+                on_step(tried, total, best.score)
+    assert best is not None  # noqa: S101
+    return best
+
+
+def judge(scores: npt.NDArray[Any], dataset: Dataset) -> float:
+    """The validation score of ``scores`` [rows, outputs]."""
+    predicted = decide(scores, dataset.objective)
+    return validation_score(predicted, dataset.targets, dataset.objective, outputs(dataset))
+
+
+def outputs(dataset: Dataset) -> int:
+    """How many numbers a model gives for a text."""
+    return len(dataset.labels) or 1
+
+
+def cross_parts(dataset: Dataset, seed: int, count: int = _FOLDS) -> list[tuple[Indices, Indices]]:
+    """(train, test) indices of folds that keep equal texts together, at most ``count``."""
+    groups = [normalize(text) for text in dataset.texts]
+    return folds(strata(dataset), min(count, len(set(groups))), groups=groups, seed=seed)
+
+
+def _parts(matrix: Any, dataset: Dataset, seed: int) -> list[tuple[Indices, Indices]]:
+    assert matrix.shape[0] == len(dataset)  # noqa: S101
+    return cross_parts(dataset, seed)
+
+
+def batches(
+    num_rows: int, size: int, generator: np.random.Generator | None = None
+) -> Iterator[Indices]:
+    """Row indices in batches, shuffled if a generator is given."""
+    order = np.arange(num_rows) if generator is None else generator.permutation(num_rows)
+    for start in range(0, num_rows, size):
+        yield order[start : start + size]
