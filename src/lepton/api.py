@@ -43,7 +43,7 @@ class LargeLanguageModel:
         class_weights: bool = False,
         epochs: int | None = None,
         learning_rate: float | None = None,
-        max_tokens: int = TrainingConfig.max_tokens,
+        max_tokens: int | None = None,
         seed: int = 0,
     ) -> None:
         """Choose how to learn; see `lepton.training.TrainingConfig` for the fields.

@@ -95,9 +95,9 @@ def train(
         typer.Option(min=0.0, help="Share of doubt in each label.", rich_help_panel=_NETWORK),
     ] = _DEFAULT.label_smoothing,
     max_tokens: Annotated[
-        int,
+        int | None,
         typer.Option(min=1, metavar="N", help="Tokens of a text read.", rich_help_panel=_NETWORK),
-    ] = _DEFAULT.max_tokens,
+    ] = None,
     frozen_layers: Annotated[
         int,
         typer.Option(

@@ -26,6 +26,7 @@ class _Defaults:
     learning_rate: float
 
 
+_NETWORK_TOKENS = 256
 _DEFAULTS: dict[str, _Defaults] = {
     "finetune": _Defaults(4, 16, 5e-5),
     "bag": _Defaults(30, 32, 3e-3),
@@ -68,8 +69,8 @@ class TrainingConfig:
     """Epochs without a better validation score after which training ends."""
     label_smoothing: float = 0.0
     max_gradient_norm: float = 1.0
-    max_tokens: int = 256
-    """Tokens of a text that a network reads; the rest is cut off."""
+    max_tokens: int | None = None
+    """Tokens of a text that are read; the rest is cut off. None: all for `head`, 256 for others."""
     frozen_layers: int = 0
     """Lowest layers of the encoder that `finetune` leaves as they are, with its embeddings."""
     vocabulary_size: int = 10_000
@@ -120,6 +121,7 @@ class TrainingConfig:
             epochs=self.epochs or defaults.epochs,
             batch_size=self.batch_size or defaults.batch_size,
             learning_rate=self.learning_rate or defaults.learning_rate,
+            max_tokens=self.max_tokens or _NETWORK_TOKENS,
         )
 
     def as_json(self) -> dict[str, Any]:

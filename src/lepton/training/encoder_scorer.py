@@ -43,10 +43,12 @@ class Encoder:
     long_texts: LongTexts = "window"
     """What becomes of texts beyond the encoder's length: see `lepton.LLM.embed`."""
     normalize: bool = True
+    max_tokens: int | None = None
+    """Tokens of one piece of a text; None: as many as the encoder takes."""
 
     def load(self) -> LLM:
         """The engine with the encoder in it; the same for all that ask."""
-        return _load(self.model)
+        return _load(self.model, self.max_tokens)
 
     def embed(self, texts: Sequence[str], progress: ProgressCallback = no_progress) -> Floats:
         """Vectors float32 [texts, dimensions]."""
@@ -131,8 +133,8 @@ def _foreign(text: str) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _load(model: str) -> LLM:
+def _load(model: str, max_tokens: int | None) -> LLM:
     """The encoder, loaded once for all that use it."""
     from lepton.engine import LLM
 
-    return LLM(model)
+    return LLM(model) if max_tokens is None else LLM(model, context_length=max_tokens)

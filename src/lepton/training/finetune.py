@@ -65,6 +65,7 @@ def fit_finetune(
         if validation is not None
         else hold_out(dataset, config.validation_share, config.seed)
     )
+    assert config.max_tokens is not None  # noqa: S101
     name = config.encoder or encoder_for(train.texts)
     source = _folder(name)
     rows, held_out_rows = (

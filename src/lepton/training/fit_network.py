@@ -35,6 +35,7 @@ def fit_network(
         else hold_out(dataset, config.validation_share, config.seed)
     )
     progress("features", 0, None, {})
+    assert config.max_tokens is not None  # noqa: S101
     from_file = config.vectors is not None and config.vectors != CORPUS
     tokenizer = NetworkTokenizer.train(
         train.texts, config.vocabulary_size, config.max_tokens, whole_words=from_file

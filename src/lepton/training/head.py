@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lepton.training.linear import LinearScorer, fit_features, fit_weights, spar
 from lepton.training.scorers import Fitted, ProgressCallback
 from lepton.training.selection import LinearChoice, choose_linear
 
-COSTS = (1.0, 3.0, 10.0, 30.0)
+COSTS = (1.0, 3.0, 10.0)
 TERM_WEIGHTS = (1.0, 0.5, 2.0, 0.0)
 """How much counted terms weigh beside the encoder's vectors, which have length 1; the first wins
 where several do equally well."""
@@ -29,7 +30,11 @@ def fit_head(
     progress: ProgressCallback,
 ) -> Fitted:
     """Embed all texts once, then choose costs and whether counted terms help."""
-    encoder = Encoder(config.encoder or encoder_for(dataset.texts))
+    encoder = Encoder(
+        config.encoder or encoder_for(dataset.texts),
+        long_texts="window" if config.max_tokens is None else "truncate",
+        max_tokens=config.max_tokens,
+    )
     vectors = encoder.embed(dataset.texts, progress)
     checked = (encoder.embed(validation.texts), validation) if validation else None
     return fit_on_vectors(encoder, vectors, dataset, checked, config, progress)
@@ -51,27 +56,32 @@ def fit_on_vectors(
     features = fit_features(dataset.texts)
     terms = sparse_matrix(features.rows(dataset.texts))
     checked_terms = sparse_matrix(features.rows(validation[1].texts)) if validation else None
-    best: LinearChoice | None = None
-    best_weight = 0.0
-    for number, weight in enumerate(TERM_WEIGHTS):
+    steps = len(TERM_WEIGHTS) + 2 * len(COSTS)
+
+    def choose(weight: float, costs: Sequence[float], first: int, **options: Any) -> LinearChoice:
+        """The best cost for one weight of the terms; ``first`` steps were done before."""
         checked = (
             (_joined(validation[0], checked_terms, weight), validation[1]) if validation else None
         )
-
-        def on_step(done: int, total: int, score: float, number: int = number) -> None:
-            progress("choose", number * total + done, len(TERM_WEIGHTS) * total, {"score": score})
-
-        choice = choose_linear(
+        return choose_linear(
             _joined(vectors, terms, weight),
             dataset,
             config,
-            COSTS,
+            costs,
             validation=checked,
-            on_step=on_step,
+            on_step=lambda done, _, score: progress(
+                "choose", first + done, steps, {"score": score}
+            ),
+            **options,
         )
+
+    # First the weight of the terms, at one cost, then the cost and the labels' weights.
+    best_weight, best = TERM_WEIGHTS[0], None
+    for number, weight in enumerate(TERM_WEIGHTS):
+        choice = choose(weight, COSTS[:1], number, weightings=(config.class_weights,))
         if best is None or choice.score > best.score:
-            best, best_weight = choice, weight
-    assert best is not None  # noqa: S101
+            best_weight, best = weight, choice
+    best = choose(best_weight, COSTS, len(TERM_WEIGHTS))
     progress("fit", 0, None, {"score": best.score})
     weight_matrix, bias = fit_weights(
         _joined(vectors, terms, best_weight), dataset, best.apply(config), best.cost

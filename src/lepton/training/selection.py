@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 _FOLDS = 5
+_MANY_ROWS = 1000
+"""From here on three folds tell enough."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def choose_linear(
     config: TrainingConfig,
     costs: Sequence[float],
     *,
+    weightings: Sequence[bool] | None = None,
     validation: tuple[Any, Dataset] | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> LinearChoice:
@@ -74,18 +77,14 @@ def choose_linear(
         dataset: rows to learn from.
         config: ``class_weights`` leaves only the weighted ones to choose from.
         costs: see `lepton.training.linear.fit_weights`.
+        weightings: whether to weigh labels; None tries both.
         validation: features and rows to choose on; folds of ``dataset`` if not given.
         on_step: told fits done, fits in all and the best score so far.
     """
     parts = _parts(matrix, dataset, config.seed) if validation is None else None
-    weightings = (
-        (True,)
-        if config.class_weights or dataset.objective == "regression"
-        else (
-            False,
-            True,
-        )
-    )
+    if weightings is None:
+        fixed = config.class_weights or dataset.objective == "regression"
+        weightings = (True,) if fixed else (False, True)
     best: LinearChoice | None = None
     tried, total = 0, len(costs) * len(weightings)
     for class_weights in weightings:
@@ -123,7 +122,7 @@ def outputs(dataset: Dataset) -> int:
     return len(dataset.labels) or 1
 
 
-def cross_parts(dataset: Dataset, seed: int, count: int = _FOLDS) -> list[tuple[Indices, Indices]]:
+def cross_parts(dataset: Dataset, seed: int, count: int) -> list[tuple[Indices, Indices]]:
     """(train, test) indices of folds that keep equal texts together, at most ``count``."""
     groups = [normalize(text) for text in dataset.texts]
     return folds(strata(dataset), min(count, len(set(groups))), groups=groups, seed=seed)
@@ -131,7 +130,7 @@ def cross_parts(dataset: Dataset, seed: int, count: int = _FOLDS) -> list[tuple[
 
 def _parts(matrix: Any, dataset: Dataset, seed: int) -> list[tuple[Indices, Indices]]:
     assert matrix.shape[0] == len(dataset)  # noqa: S101
-    return cross_parts(dataset, seed)
+    return cross_parts(dataset, seed, 3 if len(dataset) >= _MANY_ROWS else _FOLDS)
 
 
 def batches(

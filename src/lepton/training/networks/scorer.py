@@ -77,7 +77,7 @@ class NetworkScorer:
             whole_words = bool(model["whole_words"])
         except (KeyError, TypeError, ValueError, ConfigurationError) as error:
             raise ModelFormatError(f"the network is not described: {error}", file=folder) from None
-        tokenizer = NetworkTokenizer.load(folder, config.max_tokens, whole_words)
+        tokenizer = NetworkTokenizer.load(folder, sizes["max_tokens"], whole_words)
         network = build(method, config, tokenizer.size, num_outputs)
         weights = read_tensors(folder / WEIGHTS, network.shapes)
         return cls(method, config, tokenizer, weights)

@@ -99,7 +99,7 @@ class Network:
 
 def build(method: Method, config: TrainingConfig, vocabulary: int, outputs: int) -> Network:
     """The stages of ``bag``, ``cnn``, ``bilstm`` or ``transformer``."""
-    width = config.width
+    width, max_tokens = config.width, config.max_tokens or 1
     shapes: Shapes = {"embed": (vocabulary, width)}
     stages: list[Stage] = [Embed("embed")]
     pooled = width
@@ -123,7 +123,7 @@ def build(method: Method, config: TrainingConfig, vocabulary: int, outputs: int)
         pooled = 2 * units
     else:
         stages = [Embed("embed", "positions")]
-        shapes["positions"] = (config.max_tokens, width)
+        shapes["positions"] = (max_tokens, width)
         for layer in range(config.layers):
             shapes |= _layer_shapes(f"layer{layer}", width, config.feed_forward)
             stages += [

@@ -1,0 +1,103 @@
+"""Methods that stand on an encoder, with a tiny one of random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+from lepton import LLM, LargeLanguageModel
+from lepton.training import TrainedModel, TrainingConfig, train
+from lepton.training.dataset import Dataset
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.fixture(scope="module")
+def encoder(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of the hub's layout: BERT with two layers, and a vocabulary for the texts."""
+    folder = tmp_path_factory.mktemp("encoder") / "tiny"
+    library = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    library.normalizer = normalizers.BertNormalizer()
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=SPECIAL)
+    library.train_from_iterator(shop.texts, trainer)
+    library.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    library.decoder = tokenizers.decoders.WordPiece()
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=library.get_vocab_size(),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=64,
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    library.save(str(folder / "tokenizer.json"))
+    return str(folder)
+
+
+def test_head_learns_on_vectors_of_the_engine(
+    encoder: str, shop: Dataset, shop_test: Dataset, tmp_path: Path
+) -> None:
+    config = TrainingConfig(method="head", encoder=encoder)
+    model = TrainedModel.load(train(shop, config, out=tmp_path / "run"))
+    right = model.scores(shop_test.texts).argmax(axis=1) == shop_test.targets
+    assert right.mean() > 0.9
+    together = model.scores(shop_test.texts[:4])
+    alone = np.concatenate([model.scores([text]) for text in shop_test.texts[:4]])
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+def test_finetune_ends_in_a_run_that_the_engine_answers_alike(
+    encoder: str, shop: Dataset, shop_test: Dataset, tmp_path: Path
+) -> None:
+    config = TrainingConfig(
+        method="finetune", encoder=encoder, epochs=6, learning_rate=2e-3, max_tokens=16
+    )
+    run = train(shop, config, out=tmp_path / "run")
+    model = TrainedModel.load(run)
+    assert (run / "encoder" / "model.safetensors").is_file()
+    right = model.scores(shop_test.texts).argmax(axis=1) == shop_test.targets
+    assert right.mean() > 0.8
+    # The engine's vectors are those of transformers on the tuned weights.
+    tuned = transformers.BertModel.from_pretrained(run / "encoder").eval()
+    library = tokenizers.Tokenizer.from_file(str(run / "encoder" / "tokenizer.json"))
+    ids = torch.tensor([library.encode(shop_test.texts[0]).ids])
+    with torch.no_grad():
+        expected = tuned(input_ids=ids).last_hidden_state.mean(dim=1)[0].numpy()
+    with LLM(run / "encoder") as llm:
+        found = llm.embed([shop_test.texts[0]], normalize=False)[0]
+    cosine = found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
+    assert cosine > 0.999
+
+
+def test_vectors_can_be_classified(encoder: str, shop: Dataset, tmp_path: Path) -> None:
+    model = LargeLanguageModel(
+        method="finetune", encoder=encoder, epochs=2, learning_rate=2e-3, max_tokens=16
+    )
+    model.fit(shop.texts, [shop.labels[target] for target in shop.targets])
+    vector = model.encode(shop.texts[0])
+    assert vector.shape == (64,)
+    assert model.classify(vector) == model.classify(shop.texts[0])
+    model.save(tmp_path / "run@1")
+    again = LargeLanguageModel.load(tmp_path / "run@1")
+    np.testing.assert_array_equal(again.predict(shop.texts), model.predict(shop.texts))
+
+
+def test_auto_keeps_the_better_one_and_names_both(
+    encoder: str, shop: Dataset, tmp_path: Path
+) -> None:
+    run = train(shop, TrainingConfig(encoder=encoder), out=tmp_path / "run")
+    metrics = (run / "metrics.json").read_text()
+    assert '"tried"' in metrics
+    assert '"term_weight"' in metrics
+    missing = train(shop, TrainingConfig(encoder=str(tmp_path / "none")), out=tmp_path / "none")
+    assert TrainedModel.load(missing).manifest.method == "linear"
+    assert "passed_over" in (missing / "metrics.json").read_text()
