@@ -125,6 +125,8 @@ def test_ctrl_c_keeps_what_was_written(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "LEPTON_LANG": "en"},
+        # Shells let what they run in the background ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     part = tmp_path / "out.csv.part"
     deadline = time.monotonic() + 200
