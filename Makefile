@@ -13,6 +13,7 @@ PORT ?= 8000
 TESTS ?= tests
 FUZZ_SECONDS ?= 60
 BENCH ?=
+SOAK_SECONDS ?= 1200
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -32,7 +33,7 @@ DEVELOP := $(STAMPS)/develop
 PACKAGE := $(STAMPS)/package
 
 .PHONY: help serve install develop test test-native test-isas test-neon sanitize check format bench \
-        fuzz wheel lock clean
+        fuzz soak wheel lock clean
 
 help: ## List these targets
 	@echo "make TARGET [VARIABLE=value]"
@@ -103,6 +104,9 @@ fuzz: develop ## Feed damaged model files to the readers: FUZZ_SECONDS
 	$(INSTALL) 'atheris>=2.3'
 	for target in tests/fuzz/fuzz_*.py; do \
 	  $(BIN)/python "$$target" -max_total_time=$(FUZZ_SECONDS); done
+
+soak: develop ## Twenty minutes of random requests, cancels and slow readers: SOAK_SECONDS
+	LEPTON_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/server/test_soak.py
 
 wheel: $(TOOLS) ## Build one wheel with every instruction set into dist/
 	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

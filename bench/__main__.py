@@ -7,6 +7,8 @@
     python -m bench fidelity                 how far logits are from float32
     python -m bench neighbours               decoding while another process spins
     python -m bench serving                  servers over HTTP: throughput, latency, overload
+    python -m bench encoders                 encoders: speed and fidelity beside peers
+    python -m bench retrieval                the Debian FAQ across languages: recall and MRR
     python -m bench report                   docs/performance.md from what was measured
     python -m bench list                     models, peers and workloads
 
@@ -28,6 +30,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from bench.encoders.command import add_commands, run_encoders, run_retrieval
 from bench.engines import contenders
 from bench.fidelity import measure_fidelity
 from bench.measure import Run, describe_machine
@@ -60,9 +63,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments = _parser().parse_args()
     quick = getattr(arguments, "quick", False)
-    if arguments.command == "serving":
-        _serving(arguments)
-        return
+    match arguments.command:
+        case "serving":
+            _serving(arguments)
+            return
+        case "encoders":
+            run_encoders(arguments, _console.print)
+            return
+        case "retrieval":
+            run_retrieval(_console.print)
+            return
     arguments.results = arguments.results or (_QUICK_RESULTS if quick else _RESULTS)
     results = load(arguments.results)
     match arguments.command:
@@ -95,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     chosen.add_argument("--models", type=_names, help="names separated by commas; see list")
     chosen.add_argument("--rounds", type=int, help=f"rounds to reach ({_ROUNDS})")
     commands = parser.add_subparsers(dest="command", required=True)
+    add_commands(commands)
     for command, text in (
         ("run", "measure speed and memory"),
         ("all", "run, fidelity, neighbours and report, each as far as it is missing"),
@@ -112,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--workloads", type=_names, help=f"of {', '.join(SERVING_WORKLOADS)}")
     serving.add_argument("--rounds", type=int, default=3, help="more rounds to measure (3)")
     serving.add_argument("--results", type=Path, help=f"JSON file to add to ({_SERVING_RESULTS})")
+    serving.add_argument("--quick", action="store_true", help="look for the highest rate in short")
     report = commands.add_parser("report", parents=[shared], help="write the report")
     report.add_argument("--to", type=Path, default=_REPORT, help=f"Markdown file ({_REPORT})")
     commands.add_parser("list", parents=[shared], help="list models, peers and workloads")
@@ -179,7 +191,7 @@ def _serving(arguments: argparse.Namespace) -> None:
     _check(names, dict.fromkeys(SERVING_WORKLOADS))
     file = arguments.results or _SERVING_RESULTS
     results = load_results(file)
-    suite = Suite(results, file, _console.print)
+    suite = Suite(results, file, _console.print, quick=arguments.quick)
     try:
         for number in range(1, arguments.rounds + 1):
             for name in names:

@@ -48,7 +48,10 @@ def _leptons() -> Iterator[Contender]:
     threads = inspect_machine().threads
     yield _lepton("exact", "two int8 planes of activations, bf16 cache", _everything, threads)
     yield _lepton(
-        "fast", "one int8 plane of activations in most products, bf16 cache", _everything, threads
+        "fast",
+        "int8 activations in one plane, two where rounding weighs most, bf16 cache",
+        _everything,
+        threads,
     )
     yield _lepton(
         "fast, int8 cache", "as lepton fast, int8 cache", _cache_bound, threads, kv_dtype="int8"

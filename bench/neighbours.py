@@ -37,7 +37,7 @@ def measure_neighbours(
     model: str, path: Path, rounds: int, tell: Callable[[str], object]
 ) -> list[Disturbance]:
     """Measure Lepton (its defaults) and, where it can be had, llama.cpp's server."""
-    with LLM(path, max_sequences=1, context_length=2048) as llm:
+    with LLM(path, max_sequences=1, context_length=2048, speculation="off") as llm:
         found = [_measure(model, "lepton", lambda: _lepton(llm), rounds)]
     try:
         llama_tools.prepare()

@@ -35,8 +35,9 @@ _READING = """\
   a step at the measured bandwidth, or every weight multiplied once at the measured peak of the
   instruction named above, whichever takes longer. Nothing is faster than that unless the weights
   fit into the processor's cache. `exact` computes twice what the limit counts.
-- `exact` multiplies activations as two int8 planes, `fast` as one except in the head and the
-  last product of an MLP; llama.cpp as one. How many rounds a median is of, results.json tells.
+- `exact` multiplies activations as two int8 planes, `fast` as one except in the head and
+  where rounding would weigh most; llama.cpp as one. How many rounds a median is of, results.json
+  tells.
 - *decode* counts generated tokens only; *prefill* is a prompt that no cache holds. Long-context
   decode reads its prompt once and then continues it. *load* starts with the process's libraries
   loaded (llama.cpp: a new process) and the file in the page cache. *peak memory* counts resident

@@ -22,13 +22,15 @@ from lepton.models.loader import Model, load_model
 from lepton.telemetry.machine import inspect_machine
 
 STREAMS = 16
-CROWD = 64
+CROWD, TRIALS = 64, 6
+QUICK_CROWD, QUICK_TRIALS = 24, 4
 PREFIX_TOKENS, SUFFIX_TOKENS = 1000, 20
 LONG_TOKENS, DECODING = 6000, 8
 OVERLOAD_FACTOR, OVERLOAD_SECONDS = 10.0, 60.0
 LLAMA_SLOTS, LLAMA_CONTEXT = 16, 512
 _PLAIN = ("--speculation", "off", "--no-prefix-cache")
-_LOADED = ("--max-queue-seconds", "1")
+_CALM = (*_PLAIN, "--max-sequences", "8", "--cache-memory", "512M")
+"""Few streams at once, so that those which are let in are as fast as ever."""
 
 Tell = Callable[[str], object]
 
@@ -64,7 +66,10 @@ def load_results(path: Path) -> ServingResults:
 class Suite:
     """The servers of one run, started when a workload first needs them, at rest in between."""
 
-    def __init__(self, results: ServingResults, file: Path, tell: Tell) -> None:
+    def __init__(
+        self, results: ServingResults, file: Path, tell: Tell, *, quick: bool = False
+    ) -> None:
+        self._quick = quick
         self._results = results
         self._file = file
         self._tell = tell
@@ -120,14 +125,14 @@ class Suite:
 
     def _slo(self) -> Iterator[tuple[str, Figures]]:
         """The highest Poisson rate that serves 95 % well."""
-        prompts = self._next_prompts(CROWD)
+        prompts = self._next_prompts(QUICK_CROWD if self._quick else CROWD)
         for precision in ("exact", "fast"):
             yield f"lepton {precision}", self._highest(self._lepton(precision), prompts, 3.0)
         yield from self._of_peer("llama-server", lambda: self._highest(self._llama(), prompts, 1.0))
 
-    @staticmethod
-    def _highest(server: Server, prompts: workloads.Prompts, first: float) -> Figures:
-        trials = workloads.highest_rate(server, prompts, first)
+    def _highest(self, server: Server, prompts: workloads.Prompts, first: float) -> Figures:
+        count = QUICK_TRIALS if self._quick else TRIALS
+        trials = workloads.highest_rate(server, prompts, first, count)
         enough = [trial.rate for trial in trials if trial.good >= workloads.SLO_SHARE]
         rates = {f"good_at_{trial.rate:.2f}": trial.good for trial in trials}
         return {"rate": max(enough, default=0.0), **rates}
@@ -165,9 +170,9 @@ class Suite:
 
     def _overload(self) -> Iterator[tuple[str, Figures]]:
         """80 % of the load for reference, then ten times the capacity for a minute."""
-        capacity = self._capacity("exact")
-        server = self._lepton("exact", *_PLAIN, *_LOADED)
-        calm, _ = workloads.poisson(server, self._next_prompts(2 * CROWD), 0.8 * capacity)
+        capacity = self._capacity("exact", *_CALM)
+        server = self._lepton("exact", *_CALM, "--max-queue-seconds", "0.3")
+        calm, _ = workloads.poisson(server, self._next_prompts(CROWD), 0.8 * capacity)
         yield "lepton exact, 80 % load", calm
         prompts = self._next_prompts(CROWD)
         factor, seconds = OVERLOAD_FACTOR, OVERLOAD_SECONDS
@@ -184,9 +189,10 @@ class Suite:
         except PeerError as error:
             self._tell(f"{engine}: {error}")
 
-    def _capacity(self, precision: str) -> float:
+    def _capacity(self, precision: str, *options: str) -> float:
         """Requests per second when there are always enough of them."""
-        figures, report = workloads.closed(self._lepton(precision), self._next_prompts(CROWD))
+        server = self._lepton(precision, *options)
+        figures, report = workloads.closed(server, self._next_prompts(CROWD))
         self._tell(f"lepton {precision}: {figures['tokens_per_second']:.0f} tokens/s at most")
         return len(report.answered) / report.seconds
 

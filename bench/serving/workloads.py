@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.serving.client import Call, Report, run_calls
 from bench.serving.servers import Server
@@ -13,6 +14,7 @@ from bench.serving.servers import Server
 PATH = "/v1/completions"
 PROMPT_TOKENS = 250
 COMPLETION_TOKENS = 128
+RECOVERY_SECONDS = 2.0
 SLO_FIRST_TOKEN_SECONDS, SLO_GAP_SECONDS, SLO_SHARE = 2.0, 0.2, 0.95
 
 Prompts = Sequence[list[int]]
@@ -66,7 +68,7 @@ class Trial:
     good: float
 
 
-def highest_rate(server: Server, prompts: Prompts, first: float, trials: int = 6) -> list[Trial]:
+def highest_rate(server: Server, prompts: Prompts, first: float, trials: int) -> list[Trial]:
     """Look for the highest Poisson rate that serves enough requests well, by bisection.
 
     Well: the first token within `SLO_FIRST_TOKEN_SECONDS` and no gap above `SLO_GAP_SECONDS`. The
@@ -137,7 +139,7 @@ def single(server: Server, prompts: Prompts, tokens: int) -> tuple[Figures, list
 
 
 def overload(server: Server, prompts: Prompts, rate: float, seconds: float) -> Figures:
-    """Ten times the rate a server can bear, for so long; then one more request."""
+    """More than a server can bear, for so long; two seconds later one more request."""
     clock = random.Random(7)
     at = 0.0
     calls: list[Call] = []
@@ -145,11 +147,13 @@ def overload(server: Server, prompts: Prompts, rate: float, seconds: float) -> F
         at += clock.expovariate(rate)
         prompt = prompts[len(calls) % len(prompts)]
         calls.append(Call(server.completion(prompt, COMPLETION_TOKENS), at))
+    probe = Call(server.completion(prompts[0], 1), seconds + RECOVERY_SECONDS)
     before = server.resident_memory()
-    report = run(server, calls)
+    whole = run(server, [*calls, probe])
+    report = replace(whole, replies=whole.replies[:-1])
     after = server.resident_memory()
     refused = [reply for reply in report.replies if reply.status == 429]
-    probe = run(server, [Call(server.completion(prompts[0], 1))])
+    last = whole.replies[-1]
     return {
         "rate": rate,
         "offered": float(len(calls)),
@@ -158,7 +162,8 @@ def overload(server: Server, prompts: Prompts, rate: float, seconds: float) -> F
         "refused_with_retry_after": float(sum(r.retry_after is not None for r in refused)),
         "otherwise_ended": float(len(calls) - len(report.answered) - len(refused)),
         "memory_growth_bytes": after - before,
-        "first_token_afterwards": probe.replies[0].first_token_seconds,
+        "served_afterwards": float(last.complete),
+        "first_token_afterwards": last.first_token_seconds if last.complete else math.inf,
         **_quality(report),
     }
 

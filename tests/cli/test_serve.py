@@ -17,7 +17,7 @@ import typer
 from typer.testing import Result
 
 import lepton.server
-from lepton.cli import serve
+from lepton.cli import options, serve
 from lepton.engine import EngineConfig
 from lepton.server import ServerSettings
 
@@ -30,13 +30,13 @@ Launch = Callable[..., "subprocess.CompletedProcess[str]"]
     [("1024", 1024), ("4k", 4096), ("1.5M", 3 << 19), ("2G", 2 << 30), ("3 GiB", 3 << 30)],
 )
 def test_bytes_of(text: str, count: int) -> None:
-    assert serve.bytes_of(text) == count
+    assert options.bytes_of(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "-1", "4T", "four", "1e9", "4 G B"])
 def test_bytes_of_refuses(text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        serve.bytes_of(text)
+        options.bytes_of(text)
 
 
 def test_options_reach_engine_and_server(
@@ -65,6 +65,8 @@ def test_options_reach_engine_and_server(
         *(
             "--max-queue",
             "9",
+            "--step-seconds",
+            "0.05",
             "--max-queue-seconds",
             "3",
             "--max-tokens",
@@ -88,6 +90,7 @@ def test_options_reach_engine_and_server(
         max_step_tokens=1000,
         max_queue=9,
         max_queue_seconds=3,
+        step_seconds=0.05,
         prefix_cache=False,
         speculation="off",
         threads=1,

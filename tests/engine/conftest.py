@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import random
 import zlib
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -124,6 +125,30 @@ def history_logits(history: list[int], vocab_size: int = VOCAB_SIZE) -> np.ndarr
     return 3 * np.random.default_rng(seed).standard_normal(vocab_size, dtype=np.float32)
 
 
+class Guesser:
+    """Drafts for every completion: right tokens as far as chance has it, then a wrong one."""
+
+    def __init__(self, seed: int, longest: int = 5) -> None:
+        self.random = random.Random(seed)
+        self.longest = longest
+
+    def drafts(self, sequences: Any) -> dict[Any, list[int]]:
+        return {
+            sequence: self._draft(sequence.token_ids)
+            for sequence in sequences
+            if sequence.num_pending == 1 and sequence.num_generated
+        }
+
+    def _draft(self, token_ids: list[int]) -> list[int]:
+        history = list(token_ids)
+        for _ in range(self.random.randint(0, self.longest)):
+            logits = history_logits(history)
+            right = int(logits.argmax())
+            wrong = self.random.randrange(2, VOCAB_SIZE)
+            history.append(right if self.random.random() < 0.7 else wrong)
+        return history[len(token_ids) :]
+
+
 class PieceTokenizer:
     """One id per piece; ids 0 and 1 are special and have no text."""
 
@@ -221,6 +246,7 @@ def run_one(
 def toy() -> Any:
     """Everything above, for tests that drive the engine without a real model."""
     return SimpleNamespace(
+        Guesser=Guesser,
         HashExecutor=HashExecutor,
         PIECES=PIECES,
         VOCAB_SIZE=VOCAB_SIZE,

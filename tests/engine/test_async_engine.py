@@ -194,6 +194,59 @@ async def test_a_failing_step_leaves_the_engine_alive(engine: AsyncEngine, toy: 
     assert text(deltas) == toy.run_one([5], PARAMS).outputs[0].text
 
 
+async def test_a_fault_of_the_loop_ends_what_runs_and_no_more(
+    engine: AsyncEngine, toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = engine.generate([5], ENDLESS)
+    await anext(stream)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._core.scheduler, "schedule", None)
+        deltas = await read(stream)
+    assert deltas[-1].finish_reason == "error"
+    assert "restarted" in str(deltas[-1].error)
+    assert engine.alive
+    before = engine.stats().generation_tokens_total
+    assert (
+        text(await read(engine.generate([5], PARAMS))) == toy.run_one([5], PARAMS).outputs[0].text
+    )
+    stats = engine.stats()
+    assert (stats.restarts_total, stats.running, stats.used_blocks) == (1, 0, 0)
+    assert stats.generation_tokens_total > before > 0
+
+
+async def test_a_loop_that_keeps_failing_is_given_up(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("every time")
+
+    monkeypatch.setattr(engine._core, "step", fail)
+    for _ in range(4):
+        deltas = await read(engine.generate([5], PARAMS))
+        assert deltas[-1].finish_reason == "error"
+    await until(lambda: not engine.alive)
+    with pytest.raises(UnavailableError, match="has stopped"):
+        engine.generate([5], PARAMS)
+
+
+async def test_a_request_that_would_wait_too_long_is_refused(toy: Any) -> None:
+    engine = AsyncEngine(toy.make_model(), toy.make_config(max_queue=100, max_queue_seconds=3))
+    engine.start()
+    monitored = engine._core.queue_pace
+    monitored.wait = lambda ahead: 0.5 * ahead  # type: ignore[method-assign]
+    gate = Gate(engine)
+    streams = [engine.generate([5], PARAMS)]
+    await until(gate.reached.is_set)
+    streams += [engine.generate([5], PARAMS) for _ in range(7)]
+    with pytest.raises(CapacityError, match=r"7 requests .* about 3\.5 seconds") as caught:
+        engine.generate([5], PARAMS)
+    assert caught.value.retry_after == 1
+    gate.opened.set()
+    for stream in streams:
+        assert (await read(stream))[-1].usage is not None
+    await asyncio.to_thread(engine.shutdown)
+
+
 async def test_a_dead_loop_is_seen(engine: AsyncEngine) -> None:
     stream = engine.generate([5], ENDLESS)
     await anext(stream)

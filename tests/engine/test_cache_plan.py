@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,22 +9,35 @@ import pytest
 from lepton.engine.cache_plan import build_executor, plan_cache
 from lepton.engine.config import EngineConfig
 from lepton.errors import ConfigurationError
+from lepton.telemetry.machine import Machine, inspect_machine
 
 BLOCK = 1000
 
 
+def machine(free: int, limit: int | None = None) -> Machine:
+    """One with so much memory free, of a control group's limit if there is one."""
+    known = inspect_machine()
+    return replace(
+        known,
+        memory_available=free if limit is None else 1 << 40,
+        memory_total=1 << 40,
+        cgroup_memory_limit=limit,
+        cgroup_memory_available=None if limit is None else free,
+    )
+
+
 def test_enough_for_every_sequence_when_memory_allows() -> None:
-    plan = plan_cache(EngineConfig(max_sequences=4), 1000, BLOCK, available=10**9)
+    plan = plan_cache(EngineConfig(max_sequences=4), 1000, BLOCK, machine=machine(10**9))
     assert (plan.num_blocks, plan.context_length) == (4 * 63, 1000)
 
 
 def test_a_quarter_of_memory_at_most() -> None:
-    plan = plan_cache(EngineConfig(), 1000, BLOCK, available=400_000)
+    plan = plan_cache(EngineConfig(), 1000, BLOCK, machine=machine(400_000))
     assert (plan.num_blocks, plan.context_length) == (100, 1000)
 
 
 def test_cache_memory_is_kept_to() -> None:
-    plan = plan_cache(EngineConfig(cache_memory=70_999), 1000, BLOCK, available=1)
+    plan = plan_cache(EngineConfig(cache_memory=70_999), 1000, BLOCK, machine=machine(71_000))
     assert plan.num_blocks == 70
 
 
@@ -44,12 +58,33 @@ def test_a_context_asked_for_is_not_reduced() -> None:
 
 def test_a_useless_context_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="a quarter of the available memory"):
-        plan_cache(EngineConfig(), 1000, BLOCK, available=4 * 15 * BLOCK)
+        plan_cache(EngineConfig(), 1000, BLOCK, machine=machine(4 * 15 * BLOCK))
+
+
+def test_weights_and_cache_must_fit_together() -> None:
+    limit = 500 * 2**20
+    config = EngineConfig(cache_memory=200 * 2**20, max_sequences=400)
+    free = machine(300 * 2**20, limit)
+    plan = plan_cache(config, 10_000, BLOCK, 94 * 2**20, machine=free)
+    assert plan.num_blocks == 200 * 2**20 // BLOCK
+    with pytest.raises(ConfigurationError) as caught:
+        plan_cache(config, 10_000, BLOCK, 164 * 2**20, machine=free)
+    cache = 200 * 2**20 // BLOCK * BLOCK
+    assert (
+        f"{100 * 2**20:,} bytes of weights + {64 * 2**20:,} to work with + {cache:,} of cache = "
+        f"{164 * 2**20 + cache:,} bytes, but {300 * 2**20:,} bytes are free of the control group's "
+        f"limit of {limit:,}"
+    ) in str(caught.value)
+
+
+def test_weights_alone_may_be_too_much() -> None:
+    with pytest.raises(ConfigurationError, match=r"bytes of the machine's .* are free"):
+        plan_cache(EngineConfig(), 1000, BLOCK, 10**9, machine=machine(10**9))
 
 
 def test_a_context_beyond_the_model_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="beyond the 1000 tokens"):
-        plan_cache(EngineConfig(context_length=1001), 1000, BLOCK, available=10**9)
+        plan_cache(EngineConfig(context_length=1001), 1000, BLOCK, machine=machine(10**9))
 
 
 def test_the_executor_may_have_fewer_blocks_than_planned(toy: Any) -> None:

@@ -287,7 +287,8 @@ def test_a_failing_detokenizer_ends_one_request(toy: Any) -> None:
 
 def test_abort_frees_everything_and_keeps_held_text(toy: Any) -> None:
     core = EngineCore(toy.make_model(), toy.make_config())
-    core.add(core.make_request("a", [5] * 40, SamplingParams(n=3, max_tokens=50)))
+    params = SamplingParams(n=3, max_tokens=50, ignore_eos=True)
+    core.add(core.make_request("a", [5] * 40, params))
     core.step()
     core.step()
     deltas = core.abort("a")

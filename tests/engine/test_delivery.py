@@ -75,6 +75,15 @@ async def test_the_last_delta_is_read_last() -> None:
     assert (second.index, second.token_ids, second.usage) == (0, (1, 4), USAGE)
 
 
+async def test_prompt_logprobs_are_read_first_even_with_the_last_delta() -> None:
+    delivery = Delivery()
+    mailbox = delivery.open("a", asyncio.get_running_loop())
+    delivery.post([delta(0, 0), delta(1, 5), delta(0, 6, USAGE)])
+    first, last = mailbox.take()
+    assert (first.index, first.prompt_logprobs) == (1, (None,))
+    assert (last.index, last.prompt_logprobs, last.token_ids) == (0, None, (0, 6))
+
+
 async def test_a_waiting_reader_is_woken() -> None:
     delivery = Delivery()
     mailbox = delivery.open("a", asyncio.get_running_loop())

@@ -2,15 +2,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 
+from lepton.engine.block_hashes import BlockHashes
 from lepton.engine.block_pool import BlockPool
+from lepton.engine.request_options import RequestOptions
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.scheduler import Scheduler
 from lepton.engine.sequence import Request, Sequence
+from lepton.engine.step_pacer import StepPacer
 from lepton.engine.step_plan import Chunk
 from lepton.models.executors.base import BLOCK_SIZE
 
 
-def make_request(prompt_tokens: int, n: int = 1, *, echo_logprobs: bool = False) -> Request:
+def make_request(
+    prompt_tokens: int,
+    n: int = 1,
+    *,
+    echo_logprobs: bool = False,
+    tenant: str = "",
+    priority: int = 0,
+    salt: str | None = None,
+) -> Request:
     request = Request(
         request_id="a",
         prompt_token_ids=tuple(range(prompt_tokens)),
@@ -19,7 +30,10 @@ def make_request(prompt_tokens: int, n: int = 1, *, echo_logprobs: bool = False)
         max_tokens=100,
         stop_token_ids=frozenset(),
         echo_logprobs=echo_logprobs,
+        options=RequestOptions(tenant=tenant, priority=priority),
     )
+    if salt is not None:
+        request.hashes = BlockHashes(salt)
     request.sequences = [Sequence(request, index, text=None) for index in range(n)]  # type: ignore[arg-type]
     return request
 
@@ -29,12 +43,14 @@ def make_scheduler(
     max_sequences: int = 8,
     max_step_tokens: int = 64,
     max_logit_rows: int = 64,
+    pacer: StepPacer | None = None,
 ) -> Scheduler:
     return Scheduler(
         BlockPool(num_blocks),
         max_sequences=max_sequences,
         max_step_tokens=max_step_tokens,
         max_logit_rows=max_logit_rows,
+        pacer=pacer,
     )
 
 
@@ -58,9 +74,10 @@ def step(scheduler: Scheduler) -> list[Chunk]:
 
 
 def shape(chunks: SequenceOf[Chunk]) -> list[tuple[int, int, int, int]]:
-    return [
+    """In the order of arrival, which is not that of the batch."""
+    return sorted(
         (chunk.sequence.arrival, chunk.start, chunk.count, chunk.num_logits) for chunk in chunks
-    ]
+    )
 
 
 def test_long_prompts_are_read_in_chunks_beside_decoding() -> None:
@@ -154,3 +171,135 @@ def test_removing_a_waiting_sequence() -> None:
     scheduler.remove(first)
     assert scheduler.schedule().chunks == []
     scheduler.check_integrity()
+
+
+def test_a_prompt_is_found_again_by_those_of_its_salt() -> None:
+    scheduler = make_scheduler()
+    (first,) = queue(scheduler, make_request(50, salt="a"))
+    step(scheduler)
+    scheduler.remove(first)
+    assert scheduler.pool.num_cached == 3
+    queue(scheduler, make_request(60, salt="a"), make_request(60, salt="b"))
+    assert shape(step(scheduler)) == [(2, 48, 12, 1), (3, 0, 52, 0)]
+    assert (scheduler.num_cached_tokens, scheduler.num_looked_up_tokens) == (48, 170)
+
+
+def test_blocks_that_are_being_computed_are_waited_for() -> None:
+    scheduler = make_scheduler()
+    queue(scheduler, *(make_request(90, salt=salt) for salt in "aab"))
+    assert shape(step(scheduler)) == [(1, 0, 64, 0)]
+    assert shape(step(scheduler)) == [(1, 64, 26, 1), (3, 0, 38, 0)]
+    assert shape(step(scheduler)) == [(1, 90, 1, 1), (2, 80, 10, 1), (3, 38, 52, 1)]
+
+
+def test_blocks_of_a_failed_sequence_are_not_found() -> None:
+    scheduler = make_scheduler()
+    (first,) = queue(scheduler, make_request(50, salt="a"))
+    step(scheduler)
+    scheduler.remove(first, trusted=False)
+    assert scheduler.pool.num_cached == 0
+    queue(scheduler, make_request(60, salt="a"))
+    assert shape(step(scheduler)) == [(2, 0, 60, 1)]
+
+
+def test_urgent_requests_overtake_and_displace() -> None:
+    scheduler = make_scheduler(max_sequences=2)
+    first, second, third, urgent = queue(
+        scheduler,
+        make_request(20),
+        make_request(20, priority=1),
+        make_request(20, priority=1),
+        make_request(20, priority=-1),
+    )
+    assert shape(step(scheduler)) == [(1, 0, 20, 1), (4, 0, 20, 1)]
+    (more,) = queue(scheduler, make_request(5, priority=-1))
+    assert shape(step(scheduler)) == [(4, 20, 1, 1), (5, 0, 5, 1)]
+    assert scheduler.running == [urgent, more]
+    assert list(scheduler.waiting) == [first, second, third]
+    assert len(first.token_ids) == 21
+    scheduler.remove(more)
+    assert shape(step(scheduler)) == [(1, 16, 5, 1), (4, 21, 1, 1)]
+
+
+def test_nothing_is_displaced_in_vain() -> None:
+    scheduler = make_scheduler(num_blocks=10)
+    keeper, _ = queue(scheduler, make_request(60), make_request(30, priority=1))
+    step(scheduler)
+    step(scheduler)
+    queue(scheduler, make_request(130))
+    step(scheduler)
+    assert scheduler.num_preemptions == 0
+    scheduler.remove(keeper)
+    step(scheduler)
+    assert scheduler.num_preemptions == 1
+
+
+def test_tenants_get_equal_shares_of_the_places() -> None:
+    scheduler = make_scheduler(max_sequences=4)
+    many = queue(scheduler, *(make_request(4, tenant="a") for _ in range(9)))
+    step(scheduler)
+    step(scheduler)
+    few = queue(scheduler, *(make_request(4, tenant="b") for _ in range(2)))
+    for _ in range(3):
+        step(scheduler)
+    assert set(scheduler.running) == {*many[:2], *few}
+    assert scheduler.num_preemptions == 2
+    for _ in range(20):
+        step(scheduler)
+    assert scheduler.num_preemptions == 2
+    for sequence in few:
+        scheduler.remove(sequence)
+    step(scheduler)
+    assert set(scheduler.running) == set(many[:4])
+
+
+def test_turns_go_to_the_tenant_served_least() -> None:
+    scheduler = make_scheduler(max_sequences=1)
+    queue(scheduler, *(make_request(40, tenant="a") for _ in range(3)))
+    queue(scheduler, *(make_request(4, tenant="b") for _ in range(3)))
+    order = []
+    while scheduler.running or scheduler.waiting:
+        step(scheduler)
+        (running,) = scheduler.running
+        order.append(running.request.options.tenant)
+        scheduler.remove(running)
+    assert order == ["a", "b", "b", "b", "a", "a"]
+
+
+def test_a_long_prompt_and_short_ones_do_not_hold_each_other_up() -> None:
+    scheduler = make_scheduler(max_step_tokens=64)
+    queue(scheduler, make_request(1000))
+    step(scheduler)
+    queue(scheduler, make_request(100), make_request(20))
+    assert shape(step(scheduler)) == [(1, 64, 32, 0), (2, 0, 32, 0)]
+    assert shape(step(scheduler)) == [(1, 96, 32, 0), (2, 32, 32, 0)]
+    (small,) = queue(scheduler, make_request(10))
+    while small.num_generated == 0:
+        chunks = step(scheduler)
+        assert chunks[-1].sequence.arrival == 1
+        assert chunks[-1].count >= 25
+    assert scheduler.running[0].num_computed < 400
+
+
+def test_drafts_take_rows_and_free_blocks_only() -> None:
+    scheduler = make_scheduler(num_blocks=4, max_step_tokens=64)
+    first, second = queue(scheduler, make_request(12), make_request(14))
+    step(scheduler)
+    drafts = {first: [1] * 20, second: [1] * 20}
+    plan = scheduler.schedule(drafts)
+    assert [len(chunk.draft) for chunk in plan.chunks] == [3, 1]
+    assert plan.num_decode_rows == 6
+    scheduler.check_integrity()
+
+
+def test_prompts_are_read_as_the_time_of_steps_allows() -> None:
+    pacer = StepPacer(0.1)
+    pacer.note(1, 0.0, 0.02)
+    pacer.note(0, 40.0, 0.08)
+    scheduler = make_scheduler(pacer=pacer, max_step_tokens=500)
+    queue(scheduler, make_request(10))
+    step(scheduler)
+    queue(scheduler, make_request(1000))
+    for _ in range(2):
+        (_, chunk) = step(scheduler)
+        assert 36 <= chunk.count <= 40

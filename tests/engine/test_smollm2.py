@@ -11,6 +11,7 @@ import pytest
 
 from lepton.engine import LLM, AsyncEngine, EngineConfig, RequestOutput, SamplingParams
 from lepton.engine.sampler import Sampler
+from lepton.engine.speculation import Speculator
 from lepton.models.loader import Model, load_model
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -111,3 +112,64 @@ async def test_concurrent_readers_get_what_they_would_get_alone(llm: LLM, model:
     results = await asyncio.gather(*map(texts, PROMPTS))
     await asyncio.to_thread(engine.shutdown)
     assert results == [[each.text for each in output.outputs] for output in expected]
+
+
+COPYING = [
+    [{"role": "user", "content": f"Repeat this text word by word.\n\n{text}"}]
+    for text in (
+        "The library in the harbour opens at nine, and it closes at six. On Sundays it is closed.",
+        "for index in range(10):\n    print(index)\nfor index in range(20):\n    print(index)",
+    )
+]
+CHOICES = [
+    SamplingParams(temperature=0, max_tokens=48, logprobs=0, ignore_eos=True),
+    SamplingParams(temperature=0.7, top_p=0.9, seed=11, max_tokens=48, ignore_eos=True),
+    SamplingParams(temperature=0, max_tokens=48, repetition_penalty=1.1, ignore_eos=True),
+]
+
+
+class EveryGuess(Speculator):
+    """Verifies whatever the lookup finds, whether it pays or not."""
+
+    def _may_pay(self, rows: int) -> bool:
+        return True
+
+    def _best(self, rows: int, chances: list[float]) -> int:
+        return len(chances)
+
+
+@pytest.mark.parametrize("params", CHOICES)
+def test_speculation_changes_no_token(llm: LLM, model: Model, params: SamplingParams) -> None:
+    with LLM(model, speculation="off", prefix_cache=False, context_length=256) as plain:
+        expected = [plain.chat(each, params)[0].outputs for each in COPYING]
+    core = llm._core
+    before = core.stats()
+    speculator, core.speculator = core.speculator, EveryGuess(core.pacer, 12)
+    try:
+        alone = [llm.chat(each, params)[0].outputs for each in COPYING]
+        crowd = [output.outputs for output in llm.chat(COPYING * 3, params)]
+    finally:
+        core.speculator = speculator
+    assert alone == expected
+    assert crowd == expected * 3
+    accepted = core.stats().accepted_tokens_total - before.accepted_tokens_total
+    drafted = core.stats().draft_tokens_total - before.draft_tokens_total
+    assert 30 < accepted < drafted
+
+
+@pytest.mark.parametrize("params", CHOICES)
+def test_a_warm_cache_changes_no_token(model: Model, params: SamplingParams) -> None:
+    with LLM(model, context_length=256, max_sequences=8, cache_memory=64 * 2**20) as made:
+        cold = made.chat(COPYING, params)
+        warm = made.chat(COPYING, params)
+        (turn,) = made.generate(
+            [[*warm[0].prompt_token_ids, *warm[0].outputs[0].token_ids]], params
+        )
+    assert [output.outputs for output in warm] == [output.outputs for output in cold]
+    for output in warm:
+        assert output.usage.cached_tokens >= len(output.prompt_token_ids) - 16
+    assert turn.usage.cached_tokens > len(warm[0].prompt_token_ids)
+    with LLM(model, context_length=256, prefix_cache=False) as plain:
+        (again,) = plain.generate([list(turn.prompt_token_ids)], params)
+        assert again.usage.cached_tokens == 0
+        assert again.outputs == turn.outputs

@@ -149,6 +149,7 @@ def test_unknown_architecture_lists_the_known(read) -> None:
         "gemma3_text",
         "llama",
         "mistral",
+        "modernbert",
         "qwen2",
         "qwen3",
         "roberta",

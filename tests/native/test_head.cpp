@@ -61,8 +61,8 @@ struct Heads {
   }
 
   // Whether the scan found the largest; logits then holds what it wrote, full all logits.
-  bool run(const std::vector<float>& inputs, const std::vector<int32_t>& num_best, int planes = 2,
-           const std::string& isa = "") {
+  bool run(const std::vector<float>& inputs, const std::vector<int32_t>& num_best,
+           Planes planes = Planes::kTwo, const std::string& isa = "") {
     const KernelTable& kernels = kernel_table(isa);
     const size_t rows = num_best.size(), columns = matrix.columns();
     ThreadPool pool(2);
@@ -153,10 +153,10 @@ TEST_CASE("a split matrix gives the products of a plain one to the bit") {
     const Matrix split = pack(source, outputs, columns, true);
     const std::vector<float> inputs = random_floats(131 * columns, 23);
     for (const std::string& isa : supported_isas()) {
-      for (const int planes : {1, 2}) {
+      for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
         for (const size_t rows : {1, 2, 3, 4, 5, 7, 64, 131}) {
           CAPTURE(isa);
-          CAPTURE(planes);
+          CAPTURE(static_cast<int>(planes));
           CAPTURE(rows);
           const auto expected =
               multiply_alone(plain, inputs.data(), rows, planes, kernel_table("scalar"));
@@ -175,7 +175,7 @@ TEST_CASE("a scan finds the largest logits and computes few others") {
   const std::vector<float> inputs = random_floats(4 * kColumns, 26);
   const std::vector<std::vector<int32_t>> cases = {{1}, {5}, {1, 1}, {1, 3, 1}, {1, 1, 2, 1}};
   for (const std::vector<int32_t>& num_best : cases) {
-    for (const int planes : {1, 2}) {
+    for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
       REQUIRE(heads.run(inputs, num_best, planes));
       CHECK(heads.check(num_best) < heads.full.size() / 4);
     }
@@ -198,7 +198,7 @@ TEST_CASE("a scan computes the same logits on every instruction set") {
   constexpr size_t kOutputs = 2000, kColumns = 128;
   Heads heads(trained_source(kOutputs, kColumns, 27), kOutputs, kColumns);
   const std::vector<float> inputs = random_floats(3 * kColumns, 28);
-  for (const int planes : {1, 2}) {
+  for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
     REQUIRE(heads.run(inputs, {1, 2, 1}, planes, "scalar"));
     const std::vector<float> expected = heads.logits;
     for (const std::string& isa : supported_isas()) {

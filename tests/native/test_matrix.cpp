@@ -23,7 +23,7 @@ std::vector<float> unpack(const Matrix& matrix) {
 }
 
 // Products of the first `rows` inputs on every instruction set, against those in `expected`.
-void check_products(const Matrix& matrix, const std::vector<float>& inputs, int planes,
+void check_products(const Matrix& matrix, const std::vector<float>& inputs, Planes planes,
                     const std::vector<size_t>& row_counts, const std::vector<float>& expected) {
   for (const std::string& isa : supported_isas()) {
     for (const size_t rows : row_counts) {
@@ -70,9 +70,9 @@ TEST_CASE("products are equal on every instruction set and for every number of r
   const std::vector<float> inputs = random_floats(row_counts.back() * kColumns, 7);
   for (const TensorType type : kAllTypes) {
     const auto matrix = random_matrix(type, kOutputs, kColumns, 8);
-    for (const int planes : {1, 2}) {
+    for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
       CAPTURE(static_cast<int>(type));
-      CAPTURE(planes);
+      CAPTURE(static_cast<int>(planes));
       const std::vector<float> expected =
           multiply_alone(*matrix, inputs.data(), row_counts.back(), planes, kernel_table("scalar"));
       check_products(*matrix, inputs, planes, row_counts, expected);
@@ -97,10 +97,10 @@ TEST_CASE("products of the largest codes neither saturate nor overflow") {
       matrix.pack_rows(0, type, source.data(), source.size(), pool);
       std::vector<float> inputs(5 * 256, 1.0f);
       for (size_t i = 0; i < inputs.size(); i += 3) inputs[i] = i < 512 ? 1.0f : -1.0f;
-      for (const int planes : {1, 2}) {
+      for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
         CAPTURE(static_cast<int>(type));
         CAPTURE(static_cast<int>(fill));
-        CAPTURE(planes);
+        CAPTURE(static_cast<int>(planes));
         const std::vector<float> expected =
             multiply_alone(matrix, inputs.data(), 5, planes, kernel_table("scalar"));
         check_products(matrix, inputs, planes, {1, 5}, expected);
@@ -116,7 +116,7 @@ TEST_CASE("products are close to those of the unpacked weights") {
     const auto matrix = random_matrix(type, kOutputs, kColumns, 11);
     const std::vector<float> dense = unpack(*matrix);
     const std::vector<float> outputs =
-        multiply_alone(*matrix, inputs.data(), 5, 2, kernel_table(""));
+        multiply_alone(*matrix, inputs.data(), 5, Planes::kTwo, kernel_table(""));
     double worst = 0;
     for (size_t r = 0; r < 5; ++r) {
       for (size_t o = 0; o < kOutputs; ++o) {

@@ -25,7 +25,8 @@ NormWeights norm(size_t size, uint64_t seed) { return {random_floats(size, seed)
 
 // Two attention layers, the second with a window, norms of queries and keys and norms afterwards;
 // a gated layer after each.
-std::unique_ptr<Program> build_program(const std::string& isa, int threads, int planes = 2) {
+std::unique_ptr<Program> build_program(const std::string& isa, int threads,
+                                       Planes planes = Planes::kTwo) {
   const TensorType q8 = TensorType::kQ8_0, q4 = TensorType::kQ4_1, bf16 = TensorType::kBF16;
   auto program = std::make_unique<Program>(std::make_shared<ThreadPool>(threads), kHidden, kBlocks,
                                            planes, CacheType::kBFloat16, isa);
@@ -106,13 +107,13 @@ std::vector<std::vector<float>> prefill_alone(Program& program) {
 }  // namespace
 
 TEST_CASE("logits do not depend on instruction set, threads, batch or chunks") {
-  for (const int planes : {1, 2}) {
+  for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
     const auto expected = prefill_alone(*build_program("scalar", 1, planes));
     CHECK(std::all_of(expected[0].begin(), expected[0].end(),
                       [](float v) { return std::isfinite(v); }));
     for (const std::string& isa : supported_isas()) {
       for (const int threads : {1, 3}) {
-        CAPTURE(planes);
+        CAPTURE(static_cast<int>(planes));
         CAPTURE(isa);
         CAPTURE(threads);
         const auto program = build_program(isa, threads, planes);
@@ -174,7 +175,8 @@ TEST_CASE("an inconsistent batch is refused and leaves the cache alone") {
 }
 
 TEST_CASE("stages of wrong shapes are refused") {
-  Program program(std::make_shared<ThreadPool>(1), kHidden, kBlocks, 1, CacheType::kBFloat16, "");
+  Program program(std::make_shared<ThreadPool>(1), kHidden, kBlocks, Planes::kAdaptive,
+                  CacheType::kBFloat16, "");
   const TensorType type = TensorType::kF32;
   CHECK_THROWS_AS(program.set_embedding(random_matrix(type, 10, 32, 1), 1.0f),
                   std::invalid_argument);

@@ -29,7 +29,7 @@ std::vector<float> mixed_floats(size_t count, uint64_t seed) {
   return values;
 }
 
-QuantizedBuffer quantized(const KernelTable& kernels, const std::vector<float>& x, int planes) {
+QuantizedBuffer quantized(const KernelTable& kernels, const std::vector<float>& x, Planes planes) {
   QuantizedBuffer buffer;
   buffer.reserve(1, x.size(), planes);
   quantize(kernels, x.data(), 0, buffer.view());
@@ -73,27 +73,46 @@ TEST_CASE("activations agree and are right") {
 }
 
 TEST_CASE("quantized activations agree and stand for their inputs") {
-  for (const int planes : {1, 2}) {
-    CAPTURE(planes);
+  for (const Planes planes : {Planes::kOne, Planes::kAdaptive, Planes::kTwo}) {
+    CAPTURE(static_cast<int>(planes));
     const std::vector<float> x = mixed_floats(1024, 25);
     for_every_isa([&](const KernelTable& kernels, const KernelTable& scalar) {
       const QuantizedBuffer actual = quantized(kernels, x, planes);
       const QuantizedBuffer expected = quantized(scalar, x, planes);
       CHECK(differences(actual.view().scales, expected.view().scales, 32) == 0);
-      CHECK(differences(actual.view().sums, expected.view().sums, 64) == 0);
-      CHECK(std::equal(expected.view().integer_sums, expected.view().integer_sums + 64,
+      constexpr size_t kSums = 32 * QuantizedRows::kSums;
+      CHECK(differences(actual.view().sums, expected.view().sums, kSums) == 0);
+      CHECK(std::equal(expected.view().integer_sums, expected.view().integer_sums + kSums,
                        actual.view().integer_sums));
+      if (planes == Planes::kAdaptive)
+        CHECK(std::equal(expected.view().refined, expected.view().refined + 32,
+                         actual.view().refined));
     });
     const QuantizedBuffer scalar = quantized(kernel_table("scalar"), x, planes);
     for (size_t i = 0; i < x.size(); ++i) {
       const double step = scalar.view().scales[i / 32];
-      const int code = planes == 1 ? scalar.view().values[0][i]
-                                   : 256 * scalar.view().values[0][i] + scalar.view().values[1][i];
+      const bool two = planes == Planes::kTwo ||
+                       (planes == Planes::kAdaptive && scalar.view().refined[i / 32] != 0);
+      const int first = scalar.view().values[0][i] * (planes == Planes::kOne ? 1 : 256);
+      const int code = first + (two ? scalar.view().values[1][i] : 0);
       // A remainder of one half has no second code of its own.
-      const double bound = planes == 1 ? 0.51 : 1.01;
+      const double bound = planes == Planes::kOne ? 0.51 : two ? 1.01 : 0.51 * 256;
       CHECK(std::abs(step * code - x[i]) <= bound * step + 0x1p-109);
     }
   }
+}
+
+TEST_CASE("adaptive planes keep the second where scales are large") {
+  std::vector<float> x = random_floats(64 * 32, 27);
+  for (const size_t block : {3, 40})
+    for (size_t i = 0; i < 32; ++i) x[block * 32 + i] *= 100.0f;
+  for_every_isa([&](const KernelTable& kernels, const KernelTable&) {
+    const QuantizedBuffer buffer = quantized(kernels, x, Planes::kAdaptive);
+    for (size_t block = 0; block < 64; ++block)
+      CHECK((buffer.view().refined[block] != 0) == (block == 3 || block == 40));
+    const QuantizedBuffer zero = quantized(kernels, std::vector<float>(64), Planes::kAdaptive);
+    CHECK(zero.view().refined[0] == 0);
+  });
 }
 
 TEST_CASE("a group that is not finite shows in its scale") {
@@ -103,7 +122,7 @@ TEST_CASE("a group that is not finite shows in its scale") {
       std::vector<float> x = random_floats(64, 26);
       x[at] = bad;
       for_every_isa([&](const KernelTable& kernels, const KernelTable&) {
-        const QuantizedBuffer buffer = quantized(kernels, x, 2);
+        const QuantizedBuffer buffer = quantized(kernels, x, Planes::kTwo);
         CHECK(!std::isfinite(buffer.view().scales[0]));
         CHECK(std::isfinite(buffer.view().scales[1]));
       });

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from lepton.errors import ConfigurationError
@@ -34,7 +36,10 @@ configure_logging("info", "json")
 settings = ServerSettings(port=0, model_name="smollm2", drain_seconds=float(sys.argv[2]))
 listener = bind(settings)
 config = EngineConfig(
-    context_length=2048, max_sequences=1, max_queue=1, cache_memory=128 * 2**20
+    context_length=2048,
+    max_sequences=int(sys.argv[3]),
+    max_queue=int(sys.argv[3]),
+    cache_memory=128 * 2**20,
 )
 engine = AsyncEngine(load_model(sys.argv[1]), config)
 serve(engine, settings, listener=listener, on_ready=lambda url: print(url, flush=True))
@@ -43,11 +48,11 @@ print("ended", flush=True)
 
 
 class Process:
-    """A server in a process of its own, computing one completion at a time."""
+    """A server in a process of its own, computing so many completions at a time."""
 
-    def __init__(self, model: Path, grace: float) -> None:
+    def __init__(self, model: Path, grace: float, sequences: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(model), str(grace)],
+            [sys.executable, "-c", PROGRAM, str(model), str(grace), str(sequences)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,6 +69,12 @@ class Process:
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        self._process.kill()
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self._process.pid).children(recursive=True)
+
     def end(self) -> tuple[int, str, str]:
         out, err = self._process.communicate(timeout=60)
         return self._process.returncode, out, err
@@ -79,8 +90,8 @@ class Process:
 def start(smollm2_path: Path) -> Iterator[Any]:
     processes: list[Process] = []
 
-    def make(grace: float) -> Process:
-        processes.append(Process(smollm2_path, grace))
+    def make(grace: float, sequences: int = 1) -> Process:
+        processes.append(Process(smollm2_path, grace, sequences))
         return processes[-1]
 
     yield make
@@ -97,33 +108,86 @@ def wait_until(condition: Any) -> None:
 
 def test_full_queue_is_a_429_and_sigterm_lets_streams_finish(start: Any) -> None:
     process = start(grace=60)
-    with process.stream(150) as running:
+    with process.stream(600) as running, ThreadPoolExecutor(1) as pool:
         lines = running.iter_lines()
         next(lines)
-        with process.stream(4) as waiting:
-            wait_until(lambda: WAITING in process.http.get("/metrics").text)
-            body = {"model": "smollm2", "messages": FRANCE}
-            refused = process.http.post("/v1/chat/completions", json=body)
-            assert refused.status_code == 429
-            assert refused.json()["error"]["code"] == "rate_limit_exceeded"
-            assert int(refused.headers["retry-after"]) >= 1
+        # Its response begins with its first token, when the other has ended.
+        waiting = pool.submit(read_streams, process, [4], threading.Barrier(1))
+        wait_until(lambda: WAITING in process.http.get("/metrics").text)
+        body = {"model": "smollm2", "messages": FRANCE}
+        refused = process.http.post("/v1/chat/completions", json=body)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert int(refused.headers["retry-after"]) >= 1
 
-            process.terminate()
-            wait_until(lambda: process.http.get("/readyz").status_code == 503)
-            late = process.http.post("/v1/chat/completions", json=body)
-            assert late.status_code == 503
-            assert int(late.headers["retry-after"]) >= 1
-            assert process.http.get("/livez").status_code == 200
+        process.terminate()
+        wait_until(lambda: process.http.get("/readyz").status_code == 503)
+        late = process.http.post("/v1/chat/completions", json=body)
+        assert late.status_code == 503
+        assert int(late.headers["retry-after"]) >= 1
+        assert process.http.get("/livez").status_code == 200
 
-            text = [line for line in lines if line]
-            assert text[-1] == "data: [DONE]"
-            assert '"finish_reason":"length"' in text[-2]
-            assert len(text) > 100
-            assert [line for line in waiting.iter_lines() if line][-1] == "data: [DONE]"
+        text = [line for line in lines if line]
+        assert text[-1] == "data: [DONE]"
+        assert '"finish_reason":"length"' in text[-2]
+        assert len(text) > 100
+        ((*_, last),) = waiting.result(60)
+        assert last == "data: [DONE]"
     code, out, err = process.end()
     assert code == 0
     assert out.strip() == "ended"
     assert "Traceback" not in err
+
+
+def read_streams(process: Process, tokens: list[int], begun: threading.Barrier) -> list[list[str]]:
+    """The lines of streams that are read at once, one for each number of tokens."""
+
+    def read(count: int) -> list[str]:
+        with process.stream(count) as stream:
+            lines = stream.iter_lines()
+            first = next(lines)
+            begun.wait(60)
+            return [first, *(line for line in lines if line)]
+
+    with ThreadPoolExecutor(len(tokens)) as pool:
+        return list(pool.map(read, tokens))
+
+
+def test_sigterm_in_the_middle_of_16_streams(start: Any) -> None:
+    process = start(grace=3, sequences=16)
+    tokens = [8 + 4 * number for number in range(12)] + [1900] * 4
+    children = process.children()
+    begun = threading.Barrier(17)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_streams, process, tokens, begun)
+        begun.wait(60)
+        process.terminate()
+        streams = reading.result(60)
+    for count, lines in zip(tokens, streams, strict=True):
+        assert lines[-1] == "data: [DONE]"
+        if count < 1900:
+            assert '"finish_reason":"length"' in lines[-2], "what could end in time is whole"
+        else:
+            assert '"code":"unavailable"' in lines[-2], "what could not is told so"
+    code, out, err = process.end()
+    assert (code, out.strip()) == (0, "ended")
+    assert "Traceback" not in err
+    assert not [child for child in children if child.is_running()]
+
+
+def test_after_kill_minus_9_a_new_server_starts_cleanly(start: Any) -> None:
+    process = start(grace=3, sequences=4)
+    with process.stream(1900) as running:
+        lines = running.iter_lines()
+        next(lines)
+        process.kill()
+        with pytest.raises(httpx.HTTPError):
+            list(lines)
+    assert process.end()[0] == -signal.SIGKILL
+    again = start(grace=3, sequences=4)
+    assert again.http.get("/readyz").status_code == 200
+    with again.stream(4) as stream:
+        assert list(stream.iter_lines())[-2] == "data: [DONE]"
 
 
 def test_what_outlives_the_grace_period_is_told_so(start: Any) -> None:

@@ -117,12 +117,18 @@ CHINESE: dict[str, str] = {
         "排队的最长时间；需等待更久的请求得到 HTTP 429。"
     ),
     "Time after which a request ends with what it has.": "请求的时限，到时以已生成的内容结束。",
+    "Longest step while prompts are read beside others' answers: bounds their gaps.": (
+        "边读新提示边回答他人时单步的最长时间，限制 token 的间隔。"
+    ),
     "Find beginnings of prompts read before.": "复用以前读过的提示开头。",
     "Guess tokens from earlier text and verify them, where that is faster (lookup).": (
         "在更快时，从已有文本猜测 token 并加以验证（lookup）。"
     ),
     "Most tokens of one completion.": "单个回答最多的 token 数。",
     "Time to finish requests after SIGTERM.": "收到 SIGTERM 后完成请求的时间。",
+    "OpenTelemetry collector for traces: http://127.0.0.1:4318/v1/traces": (
+        "接收链路追踪的 OpenTelemetry 收集器：http://127.0.0.1:4318/v1/traces"
+    ),
     "Least level that is logged.": "记录日志的最低级别。",
     "How log entries are written.": "日志的格式。",
     "Address of the server.": "服务器的地址。",

@@ -68,6 +68,7 @@ def run(
     seed: options.Seed = None,
     stop: options.Stop = None,
     context_length: options.ContextLength = None,
+    cache_memory: options.CacheMemory = None,
     threads: options.Threads = 0,
     precision: options.Precision = EngineConfig.precision,
     kv_dtype: options.KvDtype = EngineConfig.kv_dtype,
@@ -95,6 +96,7 @@ def run(
     with LLM(
         model,
         context_length=context_length,
+        cache_memory=cache_memory,
         threads=threads,
         precision=precision,
         kv_dtype=kv_dtype,

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
 
+from lepton.cli.language import say
 from lepton.engine import config as engine_config
 from lepton.models import executors
 
 _SAMPLING = "Sampling"
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def bytes_of(text: str) -> int:
+    """A number of bytes such as ``512M`` or ``4GiB``; raises typer.BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise typer.BadParameter(say("write bytes such as 512M or 4G"))
+    return int(float(match.group(1)) * _UNITS[match.group(2)])
+
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name of the catalogue, or path of a model.")
@@ -17,6 +29,14 @@ Model = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[
     int, typer.Option(min=0, metavar="N", help="Threads; 0 takes what the machine allows.")
+]
+CacheMemory = Annotated[
+    int | None,
+    typer.Option(
+        parser=bytes_of,
+        metavar="BYTES",
+        help="Memory for the KV cache, such as 4G; a quarter of what is free if not given.",
+    ),
 ]
 ContextLength = Annotated[
     int | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
@@ -28,8 +27,6 @@ from lepton.training.run import is_run
 if TYPE_CHECKING:
     from lepton.server.served_run import ServedRun
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
 
 class LogLevel(StrEnum):
     """Levels of the log, the most talkative first."""
@@ -45,14 +42,6 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
-
-
-def bytes_of(text: str) -> int:
-    """A number of bytes such as ``512M`` or ``4GiB``; raises typer.BadParameter."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise typer.BadParameter(say("write bytes such as 512M or 4G"))
-    return int(float(match.group(1)) * _UNITS[match.group(2)])
 
 
 def serve(
@@ -92,14 +81,7 @@ def serve(
         typer.Option(metavar="MODEL", help="Encoder to serve beside the model; may be repeated."),
     ] = None,
     context_length: options.ContextLength = None,
-    cache_memory: Annotated[
-        int | None,
-        typer.Option(
-            parser=bytes_of,
-            metavar="BYTES",
-            help="Memory for the KV cache, such as 4G; a quarter of what is free if not given.",
-        ),
-    ] = None,
+    cache_memory: options.CacheMemory = None,
     max_sequences: Annotated[
         int, typer.Option(min=1, metavar="N", help="Completions computed together.")
     ] = 32,
@@ -120,6 +102,14 @@ def serve(
             min=0.0, metavar="SECONDS", help="Time after which a request ends with what it has."
         ),
     ] = None,
+    step_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="Longest step while prompts are read beside others' answers: bounds their gaps.",
+        ),
+    ] = EngineConfig.step_seconds,
     prefix_cache: Annotated[
         bool,
         typer.Option(
@@ -138,6 +128,14 @@ def serve(
         float,
         typer.Option(min=0.0, metavar="SECONDS", help="Time to finish requests after SIGTERM."),
     ] = 30.0,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            metavar="URL",
+            help="OpenTelemetry collector for traces: http://127.0.0.1:4318/v1/traces",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="Least level that is logged.")] = (
         LogLevel.INFO
     ),
@@ -165,6 +163,7 @@ def serve(
         max_tokens=max_tokens,
         max_queue_seconds=max_queue_seconds,
         request_seconds=request_timeout,
+        otlp_endpoint=otlp_endpoint,
         drain_seconds=grace,
     )
     engine_config = EngineConfig(
@@ -174,6 +173,7 @@ def serve(
         max_step_tokens=max(EngineConfig.max_step_tokens, max_sequences),
         max_queue=max_queue,
         max_queue_seconds=max_queue_seconds,
+        step_seconds=step_seconds,
         prefix_cache=prefix_cache,
         speculation=speculation,
         threads=threads,

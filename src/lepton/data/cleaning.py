@@ -1,7 +1,7 @@
 """Cleaning a table: every row is kept, mended, or removed for a reason that is written down.
 
-Two passes over the file: the first surveys it in a few bytes a row, the second writes. Only the
-search for near-duplicates holds texts in memory, and it is left out beyond ``near_limit`` rows.
+Two passes over the file: the first surveys it in a few dozen bytes a row, the second writes. Only
+the search for near-duplicates holds texts in memory; it is left out beyond ``near_limit`` rows.
 """
 
 from __future__ import annotations

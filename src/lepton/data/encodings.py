@@ -60,6 +60,20 @@ def detect_encoding(sample: bytes) -> str:
     return "gb18030" if _reads_as_chinese(b"\n".join(broken)) else "cp1252"
 
 
+def check_encoding(encoding: str, source: str) -> None:
+    """Refuse the name of an encoding that Python does not know.
+
+    Raises:
+        DataError: there is none of that name, or it is not one of text.
+    """
+    try:
+        b" ".decode(encoding, errors="replace")
+    except LookupError:
+        raise DataError(
+            f"unknown encoding {encoding!r}; name one such as utf-8 or gb18030", file=source
+        ) from None
+
+
 def decode_lines(
     stream: BinaryIO, encoding: str, problems: Problems, *, source: str
 ) -> Iterator[Line]:
@@ -68,12 +82,7 @@ def decode_lines(
     Raises:
         DataError: the encoding is unknown, or a line is longer than 16 MB.
     """
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise DataError(
-            f"unknown encoding {encoding!r}; name one such as utf-8 or gb18030", file=source
-        ) from None
+    check_encoding(encoding, source)
     if encoding in ("utf-16", "utf-32"):
         yield from _wide_lines(stream, encoding, source)
         return

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lepton.data.delimited import parse_rows, sniff_delimiter
-from lepton.data.encodings import SAMPLE_BYTES, decode_lines, detect_encoding
+from lepton.data.encodings import (
+    SAMPLE_BYTES,
+    check_encoding,
+    decode_lines,
+    detect_encoding,
+)
 from lepton.data.table import Problems, RowProblem
 from lepton.errors import DataError
 
@@ -50,6 +55,7 @@ class DelimitedFormat:
         with path.open("rb") as stream:
             sample = stream.read(SAMPLE_BYTES)
         self.encoding = encoding or detect_encoding(sample)
+        check_encoding(self.encoding, str(path))
         self.delimiter = delimiter or sniff_delimiter(
             sample.decode(self.encoding, errors="replace")
         )
@@ -214,6 +220,8 @@ class FolderFormat:
     columns: tuple[str, ...] = ("text", "label", "file")
 
     def __init__(self, path: Path, encoding: str | None) -> None:
+        if encoding is not None:
+            check_encoding(encoding, str(path))
         self._encoding = encoding
         self._files = [
             file
@@ -265,8 +273,8 @@ def cell(value: Any) -> str | None:
     return str(value)
 
 
-def import_extra(name: str) -> Any:
-    """Import ``name``, a library of the extra ``data``.
+def import_extra(name: str, extra: str = "data") -> Any:
+    """Import ``name``, a library of the extra ``extra``.
 
     Raises:
         DataError: it is not installed.
@@ -277,7 +285,7 @@ def import_extra(name: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise DataError(
-            f"{error.name} is not installed: pip install 'lepton-engine[data]'"
+            f"{error.name} is not installed: pip install 'lepton-engine[{extra}]'"
         ) from error
 
 

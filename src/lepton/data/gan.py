@@ -55,7 +55,38 @@ class EmbeddingGan:
         """
         if len(embeddings) != len(labels) or len(labels) < 10:
             raise DataError(f"{len(embeddings)} embeddings with {len(labels)} labels: too few")
-        torch = import_extra("torch")
+        torch = import_extra("torch", "train")
+        threads = torch.get_num_threads()
+        # Matrices this small take longer to hand out than to multiply.
+        torch.set_num_threads(1)
+        try:
+            self._train(torch, embeddings, labels, progress or (lambda *_: None))
+        finally:
+            torch.set_num_threads(threads)
+        return self
+
+    def sample(self, label: str, count: int, *, seed: int = 0) -> NDArray[np.float32]:
+        """``count`` new embeddings [count, width] of ``label``.
+
+        Raises:
+            DataError: nothing was fitted yet, or the label is unknown.
+        """
+        if self._generator is None or label not in self._labels:
+            raise DataError(f"label {label!r} was not in what the generator was fitted on")
+        torch = import_extra("torch", "train")
+        ids = torch.full((count,), self._labels[label])
+        with torch.no_grad():
+            made = self._draw(torch, ids, torch.Generator().manual_seed(seed))
+        result: NDArray[np.float32] = (made * self._scale + self._means[ids]).numpy()
+        return result
+
+    def _train(
+        self,
+        torch: Any,
+        embeddings: NDArray[np.float32],
+        labels: Sequence[str],
+        progress: Callable[[int, int], None],
+    ) -> None:
         generator_seed = torch.Generator().manual_seed(self._seed)
         self._labels = {label: index for index, label in enumerate(sorted(set(labels)))}
         ids = torch.tensor([self._labels[label] for label in labels])
@@ -90,24 +121,7 @@ class EmbeddingGan:
             makers.zero_grad()
             loss.backward()
             makers.step()
-            if progress is not None:
-                progress(step + 1, self._steps)
-        return self
-
-    def sample(self, label: str, count: int, *, seed: int = 0) -> NDArray[np.float32]:
-        """``count`` new embeddings [count, width] of ``label``.
-
-        Raises:
-            DataError: nothing was fitted yet, or the label is unknown.
-        """
-        if self._generator is None or label not in self._labels:
-            raise DataError(f"label {label!r} was not in what the generator was fitted on")
-        torch = import_extra("torch")
-        ids = torch.full((count,), self._labels[label])
-        with torch.no_grad():
-            made = self._draw(torch, ids, torch.Generator().manual_seed(seed))
-        result: NDArray[np.float32] = (made * self._scale + self._means[ids]).numpy()
-        return result
+            progress(step + 1, self._steps)
 
     def _draw(self, torch: Any, ids: Any, generator: Any) -> Any:
         noise = torch.randn(len(ids), _NOISE, generator=generator)

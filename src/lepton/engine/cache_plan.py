@@ -12,7 +12,8 @@ from lepton.errors import ConfigurationError
 from lepton.models import executors
 from lepton.models.executors import BLOCK_SIZE, CACHE_TYPES, Executor
 from lepton.models.footprint import CACHE_SHARE
-from lepton.telemetry.machine import inspect_machine
+from lepton.models.summary import footprint
+from lepton.telemetry.machine import Machine, inspect_machine
 
 if TYPE_CHECKING:
     from lepton.models.loader import Model
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SMALLEST_CONTEXT = 256
+WORKING_BYTES = 64 * 2**20
+"""Activations and logits of a step, and what the loop itself needs."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,13 @@ def build_executor(model: Model, config: EngineConfig) -> tuple[Executor, int]:
     choice = config.executor
     cache_type = CACHE_TYPES[config.kv_dtype] if choice == "native" else "float32"
     block_bytes = executors.cache_bytes_per_block(model.config, cache_type)
-    plan = plan_cache(config, model.config.context_length, block_bytes)
+    other_bytes = 0
+    if choice == "native":
+        weights = footprint(
+            model.checkpoint, model.config, config.quantize, config.kv_dtype
+        ).weights
+        other_bytes = weights + WORKING_BYTES
+    plan = plan_cache(config, model.config.context_length, block_bytes, other_bytes)
     if callable(choice):
         executor = choice(model, plan.num_blocks)
     else:
@@ -55,23 +64,31 @@ def plan_cache(
     config: EngineConfig,
     model_context: int,
     block_bytes: int,
-    available: int | None = None,
+    other_bytes: int = 0,
+    machine: Machine | None = None,
 ) -> CachePlan:
     """Blocks for ``max_sequences`` contexts, as far as the memory allowed goes.
 
-    ``available`` is the machine's free memory in bytes, read when None. Raises ConfigurationError
-    when the context asked for is longer than the model's or does not fit.
+    ``other_bytes`` of weights and working memory are still to be taken beside the cache. Raises
+    ConfigurationError, with the sum, when the context asked for is longer than the model's or when
+    weights and cache do not fit into the memory that ``machine`` (this one) and its control group
+    leave.
     """
     context = config.context_length or model_context
     if context > model_context:
         raise ConfigurationError(
             f"context_length {context} is beyond the {model_context} tokens the model knows"
         )
-    allowed = config.cache_memory
-    if allowed is None:
-        free = inspect_machine().available_memory if available is None else available
-        allowed = free // CACHE_SHARE
+    machine = machine or inspect_machine()
+    room = machine.available_memory - other_bytes
+    allowed = config.cache_memory or min(machine.available_memory // CACHE_SHARE, max(0, room))
     num_blocks = min(config.max_sequences * blocks_for(context), allowed // block_bytes)
+    if num_blocks * block_bytes > max(0, room) or room <= 0:
+        raise ConfigurationError(
+            f"{_sum(other_bytes, num_blocks * block_bytes)}, but {_available(machine)}: lower "
+            "cache_memory, context_length or max_sequences, choose a smaller model, or give the "
+            "process more memory"
+        )
     if num_blocks >= blocks_for(context):
         return CachePlan(num_blocks, context)
     shortage = (
@@ -81,6 +98,25 @@ def plan_cache(
     )
     fitting = num_blocks * BLOCK_SIZE
     if config.context_length is not None or fitting < min(_SMALLEST_CONTEXT, context):
-        raise ConfigurationError(f"{shortage}: lower context_length or raise cache_memory")
+        raise ConfigurationError(
+            f"{shortage}; {_available(machine)}: lower context_length or raise cache_memory"
+        )
     logger.warning("%s; the context is reduced to %d tokens", shortage, fitting)
     return CachePlan(num_blocks, fitting)
+
+
+def _sum(other_bytes: int, cache_bytes: int) -> str:
+    weights = max(0, other_bytes - WORKING_BYTES)
+    return (
+        f"{weights:,} bytes of weights + {min(other_bytes, WORKING_BYTES):,} to work with + "
+        f"{cache_bytes:,} of cache = {other_bytes + cache_bytes:,} bytes"
+    )
+
+
+def _available(machine: Machine) -> str:
+    """What is free, and the limit that leaves no more."""
+    group = machine.cgroup_memory_available
+    if group is not None and group == machine.available_memory:
+        limit = machine.cgroup_memory_limit or 0
+        return f"{group:,} bytes are free of the control group's limit of {limit:,}"
+    return f"{machine.available_memory:,} bytes of the machine's {machine.memory_total:,} are free"

@@ -44,7 +44,7 @@ class EngineConfig:
     max_queue_seconds: float | None = None
     """Refuse a request that would probably wait longer than this; None: only ``max_queue``
     counts."""
-    step_seconds: float = 0.08
+    step_seconds: float = 0.07
     """While completions are being generated, prompts are read in pieces that keep a step near
     this duration, which bounds the gap between two tokens."""
     prefix_cache: bool = True
@@ -52,14 +52,14 @@ class EngineConfig:
     speculation: Speculation = "lookup"
     """``lookup``: where it pays, guess the next tokens from earlier text and verify several in one
     step, which changes no token; ``off``: one token a step."""
-    max_draft_tokens: int = 8
+    max_draft_tokens: int = 12
     """Most tokens guessed at a time for one completion."""
     threads: int = 0
     """Threads of the native executor; 0 takes what the machine or its cgroup allows."""
     precision: Precision = "exact"
     """Int8 planes of activations in products with quantized weights: ``exact`` takes two (about 16
-    bits), ``fast`` one in most of them, which computes less where many tokens are processed
-    together."""
+    bits), ``fast`` a second one only where the first would round most, which computes less where
+    many tokens are processed together."""
     kv_dtype: KvDtype = "bf16"
     """How keys and values are cached: ``int8`` holds nearly twice the tokens in the same memory."""
     quantize: Quantize = "none"

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lepton.engine.merging import DeltaMerger
 from lepton.engine.outputs import OutputDelta, Usage
@@ -39,11 +39,18 @@ class Mailbox:
         merger.add(delta)
 
     def take(self) -> list[OutputDelta]:
-        """Everything unread, one delta per completion; the request's last one comes last."""
+        """Everything unread, one delta per completion; the request's last one comes last.
+
+        What was on the request's first delta is on the first again.
+        """
         with self._lock:
             unread, self._unread = self._unread, {}
         deltas = [merger.merged() for merger in unread.values()]
         deltas.sort(key=lambda delta: delta.usage is not None)
+        for place, delta in enumerate(deltas[1:], start=1):
+            if delta.prompt_logprobs is not None:
+                deltas[0] = replace(deltas[0], prompt_logprobs=delta.prompt_logprobs)
+                deltas[place] = replace(delta, prompt_logprobs=None)
         return deltas
 
 

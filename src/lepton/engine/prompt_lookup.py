@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 _WIDTH = 4
 """Bytes of a token."""
-_LONG, _SHORT = 6, 3
-"""Tokens that have to be the same again; the longer match is looked for first."""
+_LENGTHS = (5, 2, 1)
+"""Tokens that have to be the same again; the longest match is looked for first."""
 MOST_MATCHING = 32
 """Matches are measured up to this length."""
 
@@ -36,7 +36,7 @@ class PromptLookup:
             self._source = source + len(new)
             self.num_matching = min(MOST_MATCHING, self.num_matching + len(new))
             return
-        self._source = self._search(_LONG) or self._search(_SHORT)
+        self._source = next(filter(None, map(self._search, _LENGTHS)), None)
         self.num_matching = 0 if self._source is None else self._count(token_ids, self._source)
 
     def draft(self, token_ids: Sequence[int], count: int) -> list[int]:

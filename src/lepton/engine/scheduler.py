@@ -114,8 +114,6 @@ class Scheduler:
             if sequence.num_pending == 1 and sequence in self.running and self._extend(sequence):
                 step.decode(sequence, self._fitting(sequence, drafts.get(sequence, ()), step))
         self._read_prompts(step)
-        while not step.full and (admitted := self._admit()) is not None:
-            step.prefill(admitted)
         for chunk in step.chunks:
             generated = int(chunk.samples)
             tenant = chunk.sequence.request.options.tenant
@@ -148,20 +146,20 @@ class Scheduler:
             raise AssertionError("tenants without sequences are counted as present")
 
     def _read_prompts(self, step: StepPlan) -> None:
-        """Continue the prompts that are being read.
+        """Continue the prompts that are being read, and begin others.
 
-        Up to half of the budget is the first one's; the rest goes to those nearest to their end, so
-        that no long prompt holds up short ones for long.
+        Half of what a step can read is kept for the first; the rest goes to those nearest to their
+        end and to new ones, so that no long prompt holds up short ones, nor they it.
         """
         reading = [sequence for sequence in self.running if sequence.num_pending > 1]
-        if not reading:
-            return
-        first, *others = reading
-        step.prefill(first, share=0.5 if others else 1.0)
-        for sequence in sorted(others, key=lambda each: (_turn(each)[0], each.num_pending)):
-            if step.full:
-                return
+        if reading:
+            step.reserve(reading[0])
+        for sequence in sorted(reading[1:], key=lambda each: (_turn(each)[0], each.num_pending)):
             step.prefill(sequence)
+        while not step.full and (admitted := self._admit()) is not None:
+            step.prefill(admitted)
+        if reading:
+            step.use_reserve(reading[0])
 
     def _fitting(
         self, sequence: Sequence, draft: SequenceOf[int], step: StepPlan
@@ -220,7 +218,14 @@ class Scheduler:
         return None
 
     def _find(self, sequence: Sequence) -> list[int] | None:
-        """The cached blocks a sequence begins with; None: the next is being computed right now."""
+        """The cached blocks a sequence begins with; None: it has to wait for another.
+
+        Another may be computing the next block right now, or the log probabilities of the prompt,
+        which are in the first delta of their request.
+        """
+        first = sequence.request.sequences[0]
+        if first is not sequence and first.wants_prompt_logprobs:
+            return None
         hashes = sequence.block_hashes(sequence.num_reusable_tokens // BLOCK_SIZE)
         found = self.pool.find(hashes)
         if len(found) == len(hashes):

@@ -8,7 +8,7 @@ are counted by position, so the token sampled at a place is the same with and wi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 
 from lepton.engine.prompt_lookup import MOST_MATCHING, PromptLookup
 from lepton.engine.sequence import Sequence
@@ -16,9 +16,9 @@ from lepton.engine.step_pacer import StepPacer
 
 logger = logging.getLogger(__name__)
 
-_CLASS_OF = [0] * 4 + [1] * 2 + [2] * 3 + [3] * 4 + [4] * 5 + [5] * (MOST_MATCHING - 17) + [6]
+_CLASS_OF = [0, 0, 1, 2] + [3] * 2 + [4] * 3 + [5] * 8 + [6] * (MOST_MATCHING - 16)
 """Classes of matches by their length: the longer, the likelier that the next token is right."""
-_EXPECTED = (0.35, 0.5, 0.6, 0.75, 0.85, 0.9, 0.93)
+_EXPECTED = (0.15, 0.3, 0.45, 0.6, 0.75, 0.88, 0.93)
 """Shares of right tokens by class, before any were seen."""
 _PRIOR_TRIALS = 8.0
 _MEMORY = 0.97
@@ -70,8 +70,13 @@ class Speculator:
         self._record = Record()
         """Over all sequences."""
 
-    def drafts(self, sequences: Iterable[Sequence]) -> dict[Sequence, list[int]]:
-        """The drafts that a step which continues ``sequences`` should verify."""
+    def drafts(self, sequences: SequenceOf[Sequence]) -> dict[Sequence, list[int]]:
+        """The drafts that a step which continues ``sequences`` should verify.
+
+        None while prompts are being read: they make better use of a step's time.
+        """
+        if any(each.num_pending > 1 for each in sequences):
+            return {}
         decoding = [each for each in sequences if each.num_pending == 1 and each.num_generated]
         if not decoding or not self._may_pay(len(decoding)):
             return {}

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_PRIOR = (1.0, 1.45, 2.2, 3.3, 5.2, 9.0, 17.0, 33.0, 65.0, 129.0)
+_PRIOR = (1.0, 1.15, 1.6, 2.5, 4.2, 7.5, 14.0, 27.0, 53.0, 105.0)
 """Steps of so many rows beside a step of one, until they have been seen: weights are read once a
 step and multiplied once a row, so few rows are bound by memory and many by arithmetic."""
 _LEARN = 0.1
@@ -15,10 +15,10 @@ _OUTLIER = 3.0
 _FIRST_TOKENS = 64
 """Prompt tokens beside running completions before anything was measured."""
 _LEAST_TOKENS = 16
-_CONTEXT = 1500
-"""At about this position attention costs a prompt token as much as all else does; errors of this
-estimate are made up for by what is measured."""
-_DEARER, _CHEAPER = 0.5, 0.1
+_CONTEXT = 2100
+"""Near this position attention costs a prompt token of SmolLM2 as much as all else does; where it
+is another one for another model, what is measured makes up for it."""
+_DEARER, _CHEAPER = 0.4, 0.2
 
 
 class StepPacer:

@@ -57,11 +57,13 @@ class StepPlan:
         self.prefill_work = 0.0
         self._pacer = pacer
         self._work_left: float | None = None
+        self._reserved_tokens = 0
+        self._reserved_work = 0.0
 
     @property
     def full(self) -> bool:
         """Whether no more prompt fits."""
-        return self.tokens <= 0 or self._left() < 1
+        return self.tokens <= self._reserved_tokens or self._left() < 1
 
     def decode(self, sequence: Sequence, draft: SequenceOf[int]) -> None:
         """Add the one pending token of a sequence and its draft."""
@@ -72,13 +74,27 @@ class StepPlan:
         chunk = Chunk(sequence, sequence.num_computed, 1, rows, tuple(draft))
         self.chunks.append(chunk)
 
-    def prefill(self, sequence: Sequence, share: float = 1.0) -> None:
-        """Add the next tokens of a prompt, as many as a share of what is left allows."""
+    def reserve(self, sequence: Sequence) -> None:
+        """Keep up to half of what is left for a prompt that ``use_reserve`` will add."""
+        needed = work(sequence.num_computed, sequence.num_pending)
+        left = self._left()
+        self._reserved_tokens = min(sequence.num_pending, (self.tokens + 1) // 2)
+        self._reserved_work = needed if math.isinf(left) else min(needed, left / 2)
+
+    def use_reserve(self, sequence: Sequence) -> None:
+        """Add the prompt for which something was kept."""
+        self._reserved_tokens, self._reserved_work = 0, 0.0
+        self.prefill(sequence)
+
+    def prefill(self, sequence: Sequence) -> None:
+        """Add the next tokens of a prompt, as many as may be."""
+        if self.full:
+            return
         start = sequence.num_computed
-        count = min(sequence.num_pending, self.tokens)
+        count = min(sequence.num_pending, self.tokens - self._reserved_tokens)
         left = self._left()
         if not math.isinf(left):
-            count = min(count, max(1, tokens_for(left * share, start)))
+            count = min(count, max(1, tokens_for(left, start)))
         if sequence.prompt_logprobs is not None and sequence.wants_prompt_logprobs:
             first_logits = max(start, len(sequence.prompt_logprobs) - 1)
             count = min(count, first_logits + self.logit_rows - start)
@@ -90,11 +106,11 @@ class StepPlan:
             self.logit_rows -= num_logits
             spent = work(start, count)
             self.prefill_work += spent
-            self._work_left = left - spent
+            self._work_left = left + self._reserved_work - spent
             self.chunks.append(Chunk(sequence, start, count, num_logits))
 
     def _left(self) -> float:
         """Work on prompts that the step has time for, fixed when the first prompt asks."""
         if self._work_left is None:
             self._work_left = self._pacer.prefill_work(self.num_decode_rows)
-        return self._work_left
+        return self._work_left - self._reserved_work

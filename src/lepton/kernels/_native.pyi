@@ -43,7 +43,9 @@ class Matrix:
     def nbytes(self) -> int: ...
 
 def packed_bytes(tensor_type: int, rows: int, columns: int) -> int: ...
-def multiply(matrix: Matrix, inputs: _Floats, planes: int = 2, isa: str = "") -> _Floats: ...
+def multiply(
+    matrix: Matrix, inputs: _Floats, precision: str = "exact", isa: str = ""
+) -> _Floats: ...
 
 class Norm:
     def __init__(self, weight: list[float], epsilon: float) -> None: ...
@@ -69,6 +71,7 @@ def attend(
     *,
     scale: float,
     window: int = 0,
+    rounded: bool = False,
     isa: str = "",
 ) -> _Floats: ...
 
@@ -78,7 +81,7 @@ class Program:
         pool: ThreadPool,
         hidden: int,
         num_blocks: int,
-        planes: int,
+        precision: str,
         cache_type: str = "bfloat16",
         isa: str = "",
     ) -> None: ...

@@ -131,10 +131,10 @@ def _add_middleware(app: FastAPI, context: ServerContext) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout"],
             expose_headers=["X-Request-Id", "Retry-After"],
         )
     if settings.local and not context.admission.needs_key:
         allowed = {*LOCAL_HOSTS, settings.host, *settings.allowed_hosts}
         app.add_middleware(HostGuard, allowed=allowed)
-    app.add_middleware(RequestScope, metrics=context.metrics)
+    app.add_middleware(RequestScope, metrics=context.metrics, tracing=context.tracing)

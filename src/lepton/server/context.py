@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from lepton import __version__
 from lepton.errors import RequestError, UnavailableError
 from lepton.server.admission import Admission
 from lepton.server.metrics import Metrics
 from lepton.server.settings import ServerSettings
 from lepton.server.text import TextWorker
+from lepton.telemetry.tracing import Tracing, open_tracing
 
 if TYPE_CHECKING:
     from lepton.engine import AsyncEncoder, AsyncEngine
@@ -29,6 +31,9 @@ class ServerContext:
         self.admission = Admission(settings)
         self.admission.close(LOADING)
         self.metrics = Metrics()
+        self.tracing: Tracing | None = None
+        if settings.otlp_endpoint is not None:
+            self.tracing = open_tracing(settings.otlp_endpoint, __version__)
         self.created = int(time.time())
         self.failure: BaseException | None = None
         """Why there will never be an engine; the process is to end."""
@@ -62,6 +67,8 @@ class ServerContext:
             self._engine.shutdown()
         if self._text is not None:
             self._text.close()
+        if self.tracing is not None:
+            self.tracing.close()
         for encoder in self.encoders.values():
             encoder.close()
         if self.run is not None:

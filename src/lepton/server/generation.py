@@ -8,11 +8,13 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from lepton.engine import (
     OutputDelta,
     RequestOptions,
     RequestStream,
+    RequestTimings,
     SamplingParams,
     TokenLogprob,
     Usage,
@@ -22,6 +24,9 @@ from lepton.errors import CapacityError, EngineError, LeptonError, UnavailableEr
 from lepton.server.context import ServerContext
 from lepton.server.errors import ApiError
 from lepton.server.record import RequestRecord
+from lepton.telemetry.tracing import Stage
+
+STAGES = ("queue", "prefill", "decode")
 
 Batch = list[tuple[int, OutputDelta]]
 """Deltas that arrived together, each with the index of its choice; empty after a long silence."""
@@ -158,6 +163,7 @@ class Generation:
             self._usages.append(delta.usage)
         if delta.timings and delta.usage:
             self._context.metrics.stages(delta.timings, delta.usage.completion_tokens)
+            self._record.stages += _stages(delta.timings)
         if delta.token_ids:
             self._time_tokens(number * self._n + delta.index, len(delta.token_ids))
         if delta.finish_reason:
@@ -184,3 +190,13 @@ class Generation:
             self._context.metrics.next_tokens(count, now - self._last_seen[index])
         self._last_seen[index] = now
         self._generated += count
+
+
+def _stages(timings: RequestTimings) -> list[Stage]:
+    """The stages that a prompt and its completions went through."""
+    places = (timings.arrived, timings.scheduled, timings.first_token)
+    reached = [place for place in places if place is not None] + [timings.finished]
+    return [
+        Stage(name, start, end)
+        for name, (start, end) in zip(STAGES, pairwise(reached), strict=False)
+    ]

@@ -6,6 +6,7 @@ import logging
 import re
 import uuid
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,7 @@ from lepton.server.errors import ApiError, as_api_error
 from lepton.server.metrics import Metrics
 from lepton.server.record import RequestRecord
 from lepton.telemetry import log_event
+from lepton.telemetry.tracing import Tracing
 
 _log = logging.getLogger("lepton.server")
 
@@ -40,9 +42,10 @@ SECURITY_HEADERS = {
 class RequestScope:
     """Outermost: gives the request its id and record, logs and counts it, stops tracebacks."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, tracing: Tracing | None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other protocols pass."""
@@ -84,6 +87,9 @@ class RequestScope:
         self._metrics.http_request(scope["method"], route, status, seconds)
         if status in REFUSALS and record.error_code:
             self._metrics.refused(record.error_code)
+        trace = None
+        if self._tracing is not None and route not in QUIET_ROUTES:
+            trace = self._trace(self._tracing, scope, record, status)
         log_event(
             _log,
             logging.DEBUG if route in QUIET_ROUTES else logging.INFO,
@@ -103,6 +109,32 @@ class RequestScope:
             finish_reasons=record.finish_reasons or None,
             error=record.error_code,
             disconnected=record.disconnected or None,
+            trace_id=trace,
+        )
+
+    @staticmethod
+    def _trace(tracing: Tracing, scope: Scope, record: RequestRecord, status: int) -> str:
+        route = _route(scope)
+        return tracing.request(
+            f"{scope['method']} {route}",
+            record.started,
+            record.stages,
+            headers=Headers(scope=scope),
+            attributes={
+                "http.request.method": scope["method"],
+                "http.route": route,
+                "http.response.status_code": status,
+                "lepton.request_id": record.id,
+                "lepton.key": record.tenant,
+                "gen_ai.request.model": record.model,
+                "gen_ai.usage.input_tokens": record.prompt_tokens,
+                "gen_ai.usage.output_tokens": record.completion_tokens,
+                "gen_ai.response.finish_reasons": record.finish_reasons or None,
+                "lepton.cached_tokens": record.cached_tokens,
+                "lepton.first_token_seconds": record.first_token_seconds,
+                "error.type": record.error_code,
+            },
+            error=record.error_code if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None,
         )
 
 

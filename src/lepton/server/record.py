@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from lepton.security import ApiKey
+from lepton.telemetry.tracing import Stage
 
 ANONYMOUS = "anonymous"
 
@@ -17,7 +18,7 @@ class RequestRecord:
     """Filled on the request's way through the server; holds no text of prompts or completions."""
 
     id: str
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=time.monotonic)
     key: ApiKey | None = None
     model: str | None = None
     stream: bool | None = None
@@ -26,6 +27,7 @@ class RequestRecord:
     cached_tokens: int | None = None
     first_token_seconds: float | None = None
     finish_reasons: list[str] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
     error_code: str | None = None
     disconnected: bool = False
 
@@ -36,7 +38,7 @@ class RequestRecord:
 
     def seconds(self) -> float:
         """Since the request's head arrived."""
-        return time.perf_counter() - self.started
+        return time.monotonic() - self.started
 
 
 def record_of(request: Request) -> RequestRecord:

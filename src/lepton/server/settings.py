@@ -50,6 +50,8 @@ class ServerSettings:
     """Time that a request may wait for its turn before it is refused after all."""
     request_seconds: float | None = None
     """Time after which a request ends with what has been generated, unless it asks for less."""
+    otlp_endpoint: str | None = None
+    """Collector that gets OpenTelemetry traces by OTLP over HTTP; None: there are no traces."""
     drain_seconds: float = 30.0
     """Time that requests in progress have to finish after SIGTERM."""
     liveness_seconds: float = 30.0
@@ -72,6 +74,11 @@ class ServerSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be above 0, not {value}")
+        endpoint = self.otlp_endpoint
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise ConfigurationError(
+                f"otlp_endpoint must look like http://127.0.0.1:4318/v1/traces, not {endpoint!r}"
+            )
         if not self.drain_seconds >= 0:
             raise ConfigurationError(f"drain_seconds must not be below 0: {self.drain_seconds}")
         for origin in self.cors_origins:

@@ -142,6 +142,7 @@ void Attention::work(const Call& call, const Item& part, Worker& worker) {
   item.position = static_cast<size_t>(call.batch.positions[task.row]);
   item.window = call.shape.window;
   item.scale = call.shape.scale;
+  item.rounded = call.shape.rounded && cache.type == CacheType::kBFloat16;
   item.queries = call.queries.row(task.row) + column;
   item.query_stride = call.queries.stride();
   item.scratch = worker.scratch.row(0);

@@ -36,6 +36,7 @@ struct AttentionShape {
   size_t num_heads;  // a multiple of the cache's KV heads
   float scale;       // of scores
   size_t window;     // positions a row sees, its own included
+  bool rounded;      // whether a cache in bf16 meets queries and weights rounded to bf16
 };
 
 // Causal attention of all rows of a step; keeps its scratch memory between calls.

@@ -7,11 +7,17 @@
 // query does the same operations in the same order in any tile, so neither tiling nor splitting
 // changes a bit.
 
+using lepton::AttendItem;
+using lepton::AttendState;
+using lepton::CacheType;
+using lepton::kSegmentTokens;
+
 // Two neighbouring vectors of the cache as floats: two dimensions of 16 keys, or two tokens'
 // values.
 struct BFloat16Cache {
   static constexpr size_t kPairBytes = 64;
   static constexpr bool kScaled = false;
+  static constexpr bool kRounded = false;
   static F first(const uint8_t* p) {
     F even, odd;
     Simd::load_bf16_pairs(reinterpret_cast<const uint16_t*>(p), even, odd);
@@ -23,18 +29,45 @@ struct BFloat16Cache {
     return odd;
   }
 };
+// Queries and weights are rounded to bf16 as well.
+struct RoundedCache : BFloat16Cache {
+  using Pairs = Simd;  // a dependent name for what only some instruction sets have
+  static constexpr bool kRounded = true;
+};
 struct Int8Cache {
   static constexpr size_t kPairBytes = 32;
   static constexpr bool kScaled = true;
+  static constexpr bool kRounded = false;
   static F first(const uint8_t* p) { return Simd::load_s8(p); }
   static F second(const uint8_t* p) { return Simd::load_s8(p + 16); }
 };
+
+// Whether pairs of bf16 are multiplied as they are. The instruction adds the odd product, rounds,
+// adds the even one and rounds again; everything else here does the same in two steps.
+template <class Cache>
+constexpr bool kPairProducts = Cache::kRounded && Simd::kPairProducts;
 
 // totals[q] += vector · factors[q · stride]
 template <int Tile>
 LEPTON_INLINE void accumulate(F vector, const float* factors, size_t stride, F (&totals)[Tile]) {
   for (int q = 0; q < Tile; ++q)
     totals[q] = Simd::fma(vector, Simd::set1(factors[q * stride]), totals[q]);
+}
+
+// totals[q] += second · factors[q · stride + step] + first · factors[q · stride], for the pair of
+// vectors at `pair`; factors of pair products are bf16, 2 · stride from query to query.
+template <class Cache, int Tile>
+LEPTON_INLINE void accumulate_pair(const uint8_t* pair, const float* factors, size_t step,
+                                   size_t stride, F (&totals)[Tile]) {
+  if constexpr (kPairProducts<Cache>) {
+    const I both = Cache::Pairs::load_pairs(pair);
+    for (int q = 0; q < Tile; ++q)
+      totals[q] =
+          Cache::Pairs::dot_pairs(totals[q], both, factors + static_cast<size_t>(q) * stride);
+  } else {
+    accumulate<Tile>(Cache::second(pair), factors + step, stride, totals);
+    accumulate<Tile>(Cache::first(pair), factors, stride, totals);
+  }
 }
 
 // Tokens of a segment that a query sees: [begin, end).
@@ -47,11 +80,14 @@ struct TokenRange {
 // One segment of the context for one tile of queries.
 struct AttendTile {
   const AttendItem& item;
-  const int32_t* blocks;     // of the segment
-  const float* queries;      // [head_dim, tile]
+  const int32_t* blocks;  // of the segment
+  // [head_dim, tile]; for pair products bf16 [head_dim / 2, tile, 2]
+  const float* queries;
   const TokenRange* ranges;  // per query
-  float* weights;            // [tile, kSegmentTokens]: scores, then their exponentials
-  float* sums;               // [tile, padded_dim]: Σ weight · value
+  // [tile, kSegmentTokens]: scores, then their exponentials; for pair products these are bf16 in
+  // the first half of each row.
+  float* weights;
+  float* sums;  // [tile, padded_dim]: Σ weight · value
 
   const uint8_t* keys(size_t block) const {
     return item.cache->unit(static_cast<size_t>(blocks[block]), item.kv_head);
@@ -72,11 +108,9 @@ void score_blocks(const AttendTile& tile, size_t begin, size_t end) {
     const float* query = tile.queries;
     F totals[Tile];
     for (F& total : totals) total = zero();
-    for (size_t i = 0; i < pairs; ++i, query += 2 * Tile) {
-      const uint8_t* pair = keys + i * Cache::kPairBytes;
+    for (size_t i = 0; i < pairs; ++i, query += kPairProducts<Cache> ? Tile : 2 * Tile) {
       __builtin_prefetch(ahead + i * Cache::kPairBytes);
-      accumulate<Tile>(Cache::first(pair), query, 1, totals);
-      accumulate<Tile>(Cache::second(pair), query + Tile, 1, totals);
+      accumulate_pair<Cache, Tile>(keys + i * Cache::kPairBytes, query, Tile, 1, totals);
     }
     F factor = Simd::set1(tile.item.scale);
     if constexpr (Cache::kScaled) factor = Simd::mul(factor, Simd::load(tile.scales(b)));
@@ -88,22 +122,23 @@ void score_blocks(const AttendTile& tile, size_t begin, size_t end) {
 // Adds the weighted values of blocks [begin, end) for all queries of a tile: dimensions are lanes.
 template <class Cache, int Tile>
 void add_blocks(const AttendTile& tile, size_t begin, size_t end) {
+  constexpr size_t kPerFloat = kPairProducts<Cache> ? 2 : 1;
   const size_t padded_dim = tile.item.cache->padded_dim;
-  for (size_t b = begin; b < end; ++b) {
-    const uint8_t* values = tile.values(b);
-    const uint8_t* ahead = tile.values(b + 1 < end ? b + 1 : b);
-    for (size_t d = 0; d < padded_dim; d += 16) {
-      F totals[Tile];
-      for (int q = 0; q < Tile; ++q) totals[q] = Simd::load(tile.sums + q * padded_dim + d);
-      const float* weights = tile.weights + b * 16;
+  for (size_t d = 0; d < padded_dim; d += 16) {
+    F totals[Tile];
+    for (int q = 0; q < Tile; ++q) totals[q] = Simd::load(tile.sums + q * padded_dim + d);
+    for (size_t b = begin; b < end; ++b) {
+      const uint8_t* values = tile.values(b) + d / 2 * Cache::kPairBytes;
+      const uint8_t* ahead = tile.values(b + 1 < end ? b + 1 : b) + d / 2 * Cache::kPairBytes;
+      const float* weights = tile.weights + b * 16 / kPerFloat;
       for (size_t t = 0; t < 16; t += 2) {
-        const size_t at = (d / 2 + t / 2) * Cache::kPairBytes;
+        const size_t at = t / 2 * Cache::kPairBytes;
         __builtin_prefetch(ahead + at);
-        accumulate<Tile>(Cache::first(values + at), weights + t, kSegmentTokens, totals);
-        accumulate<Tile>(Cache::second(values + at), weights + t + 1, kSegmentTokens, totals);
+        accumulate_pair<Cache, Tile>(values + at, weights + t / kPerFloat, 1, kSegmentTokens,
+                                     totals);
       }
-      for (int q = 0; q < Tile; ++q) Simd::store(tile.sums + q * padded_dim + d, totals[q]);
     }
+    for (int q = 0; q < Tile; ++q) Simd::store(tile.sums + q * padded_dim + d, totals[q]);
   }
 }
 
@@ -112,6 +147,12 @@ template <class Cache>
 void add_tokens(const AttendTile& tile, size_t query, TokenRange range) {
   const size_t padded_dim = tile.item.cache->padded_dim;
   const float* weights = tile.weights + query * kSegmentTokens;
+  const auto weight = [&](size_t t) __attribute__((always_inline)) {
+    if constexpr (kPairProducts<Cache>)
+      return Cache::Pairs::set1_bf16(reinterpret_cast<const uint16_t*>(weights)[t]);
+    else
+      return Simd::set1(weights[t]);
+  };
   while (!range.empty()) {
     const size_t block = range.begin / 16 * 16;
     const size_t end = range.end < block + 16 ? range.end : block + 16;
@@ -121,8 +162,8 @@ void add_tokens(const AttendTile& tile, size_t query, TokenRange range) {
       F total = Simd::load(sum);
       for (size_t t = range.begin / 2 * 2; t < end; t += 2) {
         const uint8_t* pair = values + (d / 2 + (t - block) / 2) * Cache::kPairBytes;
-        if (t >= range.begin) total = Simd::fma(Cache::first(pair), Simd::set1(weights[t]), total);
-        if (t + 1 < end) total = Simd::fma(Cache::second(pair), Simd::set1(weights[t + 1]), total);
+        if (t + 1 < end) total = Simd::fma(Cache::second(pair), weight(t + 1), total);
+        if (t >= range.begin) total = Simd::fma(Cache::first(pair), weight(t), total);
       }
       Simd::store(sum, total);
     }
@@ -147,8 +188,10 @@ void exponentiate(const AttendTile& tile, size_t query, AttendState& state) {
     largest = Simd::max(largest, Simd::load(weights + t));
   state.largest = Simd::max_lanes(largest);
   const F offset = Simd::set1(state.largest);
-  for (size_t t = begin; t < end; t += 16)
-    Simd::store(weights + t, exponential(Simd::sub(Simd::load(weights + t), offset)));
+  for (size_t t = begin; t < end; t += 16) {
+    const F weight = exponential(Simd::sub(Simd::load(weights + t), offset));
+    Simd::store(weights + t, Cache::kRounded ? Simd::round_to_bf16(weight) : weight);
+  }
   fill_outside(0.0f);
   F total = zero();
   for (size_t t = begin; t < end; t += 16) {
@@ -156,6 +199,8 @@ void exponentiate(const AttendTile& tile, size_t query, AttendState& state) {
     total = Simd::add(total, weight);
     if constexpr (Cache::kScaled)
       Simd::store(weights + t, Simd::mul(weight, Simd::load(tile.scales(t / 16) + 16)));
+    if constexpr (kPairProducts<Cache>)  // never ahead of what is still to be read
+      Cache::Pairs::store_bf16(reinterpret_cast<uint16_t*>(weights) + t, weight);
   }
   state.total = Simd::sum_lanes(total);
 }
@@ -227,7 +272,33 @@ SegmentKernel segment_kernel(size_t size) {
   return attend_segment<Cache, Tile>;
 }
 
-void attend(const AttendItem& item) {
+// Queries begin … begin + count - 1 as a tile takes them.
+template <class Cache>
+LEPTON_INLINE void pack_queries(const AttendItem& item, size_t begin, size_t count, float* packed) {
+  const size_t head_dim = item.cache->head_dim;
+  for (size_t q = 0; q < count; ++q) {
+    const float* query = item.query(begin + q);
+    if constexpr (!Cache::kRounded) {
+      for (size_t d = 0; d < head_dim; ++d) packed[d * count + q] = query[d];
+    } else {
+      for (size_t d = 0; d < head_dim; d += 16) {
+        // Rows of queries have room for whole vectors.
+        float lanes[16];
+        Simd::store(lanes, Simd::round_to_bf16(Simd::load(query + d)));
+        const size_t end = head_dim - d < 16 ? head_dim - d : 16;
+        if constexpr (kPairProducts<Cache>) {
+          for (size_t i = 0; i < end; i += 2)
+            Cache::Pairs::join_bf16(lanes + i, packed + (d + i) / 2 * count + q);
+        } else {
+          for (size_t i = 0; i < end; ++i) packed[(d + i) * count + q] = lanes[i];
+        }
+      }
+    }
+  }
+}
+
+template <class Cache>
+void attend_in(const AttendItem& item) {
   const size_t head_dim = item.cache->head_dim, padded_dim = item.cache->padded_dim;
   const size_t queries = item.rows * item.group;
   const size_t num_tiles = (queries + Simd::kQueryTile - 1) / Simd::kQueryTile;
@@ -238,11 +309,7 @@ void attend(const AttendItem& item) {
   float* sums = weights + Simd::kQueryTile * kSegmentTokens;
   for (size_t begin = 0; begin < queries; begin += size) {
     const size_t count = queries - begin < size ? queries - begin : size;
-    for (size_t q = 0; q < count; ++q) {
-      const float* query = item.query(begin + q);
-      float* target = packed + begin * head_dim + q;
-      for (size_t d = 0; d < head_dim; ++d) target[d * count] = query[d];
-    }
+    pack_queries<Cache>(item, begin, count, packed + begin * head_dim);
   }
   for (size_t segment = item.segment_begin; segment < item.segment_end; ++segment) {
     const size_t start = segment * kSegmentTokens;
@@ -258,10 +325,16 @@ void attend(const AttendItem& item) {
       }
       const AttendTile tile{
           item, item.block_table + start / 16, packed + begin * head_dim, ranges, weights, sums};
-      const SegmentKernel kernel = item.cache->type == CacheType::kInt8
-                                       ? segment_kernel<Int8Cache>(count)
-                                       : segment_kernel<BFloat16Cache>(count);
-      kernel(tile, item.states + begin, item.sums + begin * padded_dim);
+      segment_kernel<Cache>(count)(tile, item.states + begin, item.sums + begin * padded_dim);
     }
   }
+}
+
+void attend(const AttendItem& item) {
+  if (item.cache->type == CacheType::kInt8)
+    attend_in<Int8Cache>(item);
+  else if (item.rounded)
+    attend_in<RoundedCache>(item);
+  else
+    attend_in<BFloat16Cache>(item);
 }

@@ -100,12 +100,18 @@ Floats unpack(const Matrix& matrix) {
 }
 
 // inputs · weightsᵀ as a step computes it: float inputs [rows, columns] to outputs [rows, outputs].
-Floats multiply_arrays(const Matrix& matrix, FloatRows inputs, int planes, const std::string& isa) {
+Planes parse_precision(const std::string& name) {
+  if (name == "fast") return Planes::kAdaptive;
+  if (name == "exact") return Planes::kTwo;
+  throw std::invalid_argument("precision must be 'exact' or 'fast', not '" + name + "'");
+}
+
+Floats multiply_arrays(const Matrix& matrix, FloatRows inputs, const std::string& precision,
+                       const std::string& isa) {
   if (inputs.shape(1) != matrix.columns())
     throw std::invalid_argument("the inputs do not have as many columns as the matrix");
-  if (planes != 1 && planes != 2) throw std::invalid_argument("planes must be 1 or 2");
-  const std::vector<float> outputs =
-      multiply_alone(matrix, inputs.data(), inputs.shape(0), planes, kernel_table(isa));
+  const std::vector<float> outputs = multiply_alone(matrix, inputs.data(), inputs.shape(0),
+                                                    parse_precision(precision), kernel_table(isa));
   Floats out = new_floats(inputs.shape(0), matrix.rows());
   std::copy(outputs.begin(), outputs.end(), out.data());
   return out;
@@ -168,7 +174,7 @@ NB_MODULE(_native, m) {
       },
       "tensor_type"_a, "rows"_a, "columns"_a, "Memory that a matrix takes in panels.");
 
-  m.def("multiply", &multiply_arrays, "matrix"_a, "inputs"_a, "planes"_a = 2, "isa"_a = "",
+  m.def("multiply", &multiply_arrays, "matrix"_a, "inputs"_a, "precision"_a = "exact", "isa"_a = "",
         "inputs [rows, columns] times the transposed matrix: float32 [rows, outputs].");
 
   nb::class_<NormWeights>(m, "Norm").def(nb::init<std::vector<float>, float>(), "weight"_a,
@@ -183,11 +189,13 @@ NB_MODULE(_native, m) {
 
   nb::class_<BoundProgram>(m, "Program", "A model's stages and its paged KV cache.")
       .def(nb::new_([](std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks,
-                       int planes, const std::string& cache_type, const std::string& isa) {
-             return std::make_shared<BoundProgram>(std::move(pool), hidden, num_blocks, planes,
+                       const std::string& precision, const std::string& cache_type,
+                       const std::string& isa) {
+             return std::make_shared<BoundProgram>(std::move(pool), hidden, num_blocks,
+                                                   parse_precision(precision),
                                                    parse_cache_type(cache_type), isa);
            }),
-           "pool"_a, "hidden"_a, "num_blocks"_a, "planes"_a, "cache_type"_a = "bfloat16",
+           "pool"_a, "hidden"_a, "num_blocks"_a, "precision"_a, "cache_type"_a = "bfloat16",
            "isa"_a = "")
       .def(
           "set_embedding",

@@ -56,7 +56,7 @@ void store(const CheckedCache& target, Ints slots, FloatRows keys, FloatRows val
 }
 
 Floats attend(ThreadPool& pool, const CheckedCache& cache, FloatRows queries, Ints positions,
-              Ints row_starts, IntTable block_tables, float scale, size_t window,
+              Ints row_starts, IntTable block_tables, float scale, size_t window, bool rounded,
               const std::string& isa) {
   const CacheView& view = cache.cache.view();
   const size_t rows = queries.shape(0), width = queries.shape(1);
@@ -85,7 +85,8 @@ Floats attend(ThreadPool& pool, const CheckedCache& cache, FloatRows queries, In
   input.reserve(rows, width);
   output.reserve(rows, width);
   for (size_t r = 0; r < rows; ++r) std::copy_n(queries.data() + r * width, width, input.row(r));
-  const AttentionShape shape{width / view.head_dim, scale, window != 0 ? window : SIZE_MAX};
+  const AttentionShape shape{width / view.head_dim, scale, window != 0 ? window : SIZE_MAX,
+                             rounded};
   Attention(pool, kernel_table(isa)).run({shape, view, batch, input, output});
   float* data = new float[rows * width];
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
@@ -110,8 +111,10 @@ void bind_attention(nb::module_& m) {
       .def_prop_ro("bytes_per_block",
                    [](const CheckedCache& cache) { return cache.cache.bytes_per_block(); });
   m.def("attend", &attend, "pool"_a, "cache"_a, "queries"_a, "positions"_a, "row_starts"_a,
-        "block_tables"_a, nb::kw_only(), "scale"_a, "window"_a = 0, "isa"_a = "",
-        "Causal attention as a step computes it: float32 [rows, heads * head_dim].");
+        "block_tables"_a, nb::kw_only(), "scale"_a, "window"_a = 0, "rounded"_a = false,
+        "isa"_a = "",
+        "Causal attention as a step computes it, with a bfloat16 cache on request from queries and "
+        "weights rounded to bfloat16: float32 [rows, heads * head_dim].");
 }
 
 }  // namespace lepton

@@ -14,6 +14,9 @@ extern const KernelTable kernels_scalar;
 extern const KernelTable kernels_avx2;
 extern const KernelTable kernels_avxvnni;
 extern const KernelTable kernels_avx512;
+#ifndef LEPTON_EMULATE_ISAS
+extern const AttendKernel attend_avx512bf16;
+#endif
 #elif defined(__aarch64__)
 extern const KernelTable kernels_neon;
 #endif
@@ -24,6 +27,18 @@ struct Candidate {
   const KernelTable* table;
   bool runs_here;
 };
+
+#if defined(__x86_64__) && !defined(LEPTON_EMULATE_ISAS)
+const KernelTable& kernels_avx512bf16() {
+  static const KernelTable table = [] {
+    KernelTable t = kernels_avx512;
+    t.name = "avx512bf16";
+    t.attend = attend_avx512bf16;
+    return t;
+  }();
+  return table;
+}
+#endif
 
 // The compiler's run-time checks read CPUID and ask XGETBV whether the system saves the registers.
 std::vector<Candidate> candidates() {
@@ -39,10 +54,14 @@ std::vector<Candidate> candidates() {
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 #endif
-  return {{&kernels_avx512, avx512},
-          {&kernels_avxvnni, avxvnni},
-          {&kernels_avx2, avx2},
-          {&kernels_scalar, true}};
+  return {
+#ifndef LEPTON_EMULATE_ISAS
+      {&kernels_avx512bf16(), avx512 && __builtin_cpu_supports("avx512bf16")},
+#endif
+      {&kernels_avx512, avx512},
+      {&kernels_avxvnni, avxvnni},
+      {&kernels_avx2, avx2},
+      {&kernels_scalar, true}};
 #elif defined(__aarch64__)
   return {{&kernels_neon, (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0}, {&kernels_scalar, true}};
 #else

@@ -15,19 +15,6 @@ extern const EncoderKernels encoder_avx512bf16;
 extern const EncoderKernels encoder_neon;
 #endif
 
-namespace {
-
-bool machine_has_half() {
-#if defined(__x86_64__) && !defined(LEPTON_EMULATE_ISAS)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512bf16") != 0;
-#else
-  return false;
-#endif
-}
-
-}  // namespace
-
 size_t attention_scratch_bytes(size_t tokens, size_t head_dim) {
   const size_t padded = (tokens + 15) / 16 * 16, dims = (head_dim + 15) / 16 * 16;
   // Keys, values, and scores and weights of the most rows that a tile has.
@@ -36,16 +23,16 @@ size_t attention_scratch_bytes(size_t tokens, size_t head_dim) {
 }
 
 bool has_half_products(const std::string& isa) {
-  return machine_has_half() && std::string(kernel_table(isa).name) == "avx512";
+  return std::string(kernel_table(isa).name) == "avx512bf16";
 }
 
 const EncoderKernels& encoder_kernels(const std::string& isa, bool half) {
   const std::string name = kernel_table(isa).name;
 #if defined(__x86_64__)
 #ifndef LEPTON_EMULATE_ISAS
-  if (half && has_half_products(isa)) return encoder_avx512bf16;
+  if (half && name == "avx512bf16") return encoder_avx512bf16;
 #endif
-  if (name == "avx512") return encoder_avx512;
+  if (name == "avx512" || name == "avx512bf16") return encoder_avx512;
   if (name == "avxvnni") return encoder_avxvnni;
   if (name == "avx2") return encoder_avx2;
 #elif defined(__aarch64__)

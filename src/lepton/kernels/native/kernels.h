@@ -11,18 +11,30 @@ namespace lepton {
 // Rows that go through a panel of weights together.
 constexpr size_t kRowBlock = 128;
 
+// How many bytes stand for an activation.
+enum class Planes {
+  kOne,
+  kAdaptive,  // two in the blocks of a row where rounding would weigh most, one in all others
+  kTwo
+};
+
 // Activations of several rows in groups of 32 inputs: x ≈ scale · n with a whole number n, which is
-// one byte (one plane) or 256 · first + second (two planes). Block by block: all rows of the first
-// 32 inputs, then all rows of the next. Inputs are padded with zeros to a multiple of 32.
+// one byte (one plane) or 256 · first + second (two planes; in a block that has but one, second
+// counts as zero). Block by block: all rows of the first 32 inputs, then all rows of the next.
+// Inputs are padded with zeros to a multiple of 32.
 struct QuantizedRows {
-  int planes;
+  Planes planes;
   size_t rows;
-  size_t columns;         // padded
-  int8_t* values[2];      // per plane [columns / 32, rows, 32]
-  int16_t* words;         // [columns / 32, rows, 32] in the order of WordDot, where one is used
-  float* scales;          // [columns / 32, rows]
-  int32_t* integer_sums;  // [columns / 32, rows, 2], of n over 16 inputs
-  float* sums;            // [columns / 32, rows, 2], of scale · n
+  size_t columns;     // padded
+  int8_t* values[2];  // per plane [columns / 32, rows, 32]
+  uint8_t* refined;   // [columns / 32, rows]: whether a block of adaptive planes has two
+  int16_t* words;     // [columns / 32, rows, 32] in the order of WordDot, where one is used
+  float* scales;      // [columns / 32, rows]
+  // Sums over the first 16 inputs of a block, the last 16 and all 32.
+  int32_t* integer_sums;  // of n: [columns / 32, rows, kSums]
+  float* sums;            // of scale · n: [columns / 32, rows, kSums]
+
+  static constexpr size_t kSums = 3;
 };
 
 // One matrix product: output[r, o] (+)= bias[o] + Σ weights[o, i] · input[r, i] for rows
@@ -90,6 +102,7 @@ struct AttendItem {
   size_t position;  // of the first row
   size_t window;    // positions a row sees, its own included
   float scale;
+  bool rounded;          // whether queries and weights are rounded to bf16, for a cache in bf16
   const float* queries;  // rotated; those of a row lie together
   size_t query_stride;   // from row to row
   size_t segment_begin, segment_end;
@@ -101,6 +114,8 @@ struct AttendItem {
     return queries + index / group * query_stride + index % group * cache->head_dim;
   }
 };
+
+using AttendKernel = void (*)(const AttendItem&);
 
 using ProductKernel = void (*)(const Product&);
 
@@ -154,21 +169,23 @@ struct KernelTable {
   // y = x / sqrt(mean(x²) + epsilon) · weight; y is zero-filled up to `stride`. x and y may be one.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, size_t columns,
                    size_t stride, float* y);
-  // Fills blocks [begin, end) of row `row` of `target` from their inputs at x.
+  // Fills blocks [begin, end) of row `row` of `target` from their inputs at x, in all its planes.
   void (*quantize_row)(const float* x, size_t row, size_t begin, size_t end,
                        const QuantizedRows& target);
+  // Chooses the blocks of row `row` of adaptive planes that keep two.
+  void (*choose_refined)(size_t row, const QuantizedRows& target);
   // y = activation(gate) · up, for a multiple of 16 values.
   void (*silu_gate)(const float* gate, const float* up, size_t count, float* y);
   void (*gelu_tanh_gate)(const float* gate, const float* up, size_t count, float* y);
-  void (*attend)(const AttendItem& item);
+  AttendKernel attend;
   // Adds what one run of segments gave a query to what earlier ones gave.
   void (*merge_attention)(size_t padded_dim, const AttendState& part, const float* part_sums,
                           AttendState& state, float* sums);
   size_t query_tile;  // queries that share a load of keys and values
-  // The kernel for a weight type and number of activation planes.
-  ProductKernel (*product)(TensorType type, int planes);
+  // The kernel for a weight type and adaptive or two planes of activations.
+  ProductKernel (*product)(TensorType type, Planes planes);
   // The same for split matrices.
-  ProductKernel (*split_product)(int planes);
+  ProductKernel (*split_product)(Planes planes);
   // Bounds the outputs of a split matrix. False when a bound is not finite.
   bool (*scan_high)(const HighScan& scan);
   SamplingKernels sampling;

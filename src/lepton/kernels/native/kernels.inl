@@ -11,14 +11,11 @@
 
 namespace {
 
-using lepton::AttendItem;
-using lepton::AttendState;
-using lepton::CacheType;
 using lepton::Codes;
 using lepton::kBlockColumns;
 using lepton::kPanelRows;
-using lepton::kSegmentTokens;
 using lepton::LayoutOf;
+using lepton::Planes;
 using lepton::Product;
 using lepton::ProductKernel;
 using lepton::QuantizedRows;
@@ -30,6 +27,7 @@ using I = Simd::I;
 using B = Simd::B;
 
 #include "elementary.inl"
+
 #include "attention.inl"
 #include "products.inl"
 #include "quantize.inl"
@@ -38,9 +36,19 @@ using B = Simd::B;
 #include "scan.inl"
 
 constexpr lepton::KernelTable kTable = {
-    Simd::kName,    rms_norm,      quantize_row,    silu_gate,
-    gelu_tanh_gate, attend,        merge_attention, Simd::kQueryTile,
-    product,        split_product, scan_high,       {scan_logits, weigh, sum_at_least, collect},
+    Simd::kName,
+    rms_norm,
+    quantize_row,
+    choose_refined,
+    silu_gate,
+    gelu_tanh_gate,
+    attend,
+    merge_attention,
+    Simd::kQueryTile,
+    product,
+    split_product,
+    scan_high,
+    {scan_logits, weigh, sum_at_least, collect},
     {fit, encode},
 };
 

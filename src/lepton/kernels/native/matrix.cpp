@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <vector>
@@ -16,6 +18,8 @@ namespace lepton {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kArenaBytes = size_t{64} << 20;
+constexpr size_t kCacheLine = 64;
 constexpr size_t kLargestMatrix = size_t{1} << 48;
 
 }  // namespace
@@ -24,7 +28,8 @@ AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
   const size_t slack = bytes >= kHugePage ? kHugePage : 0;
   if (bytes > SIZE_MAX - slack) throw std::bad_alloc();
-  void* base = mmap(nullptr, bytes + slack, PROT_READ | PROT_WRITE,
+  const size_t length = bytes + slack;
+  void* base = mmap(nullptr, length, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) throw std::bad_alloc();
   auto* start = static_cast<uint8_t*>(base);
@@ -32,10 +37,27 @@ AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
     start += (kHugePage - reinterpret_cast<uintptr_t>(base) % kHugePage) % kHugePage;
     madvise(start, bytes, MADV_HUGEPAGE);
   }
-  data_ = {start, Unmap{base, bytes + slack}};
+  data_ = {start, [base, length](uint8_t*) { munmap(base, length); }};
 }
 
-void AlignedBuffer::Unmap::operator()(uint8_t*) const { munmap(base, length); }
+AlignedBuffer AlignedBuffer::on_shared_pages(size_t bytes) {
+  if (bytes >= kArenaBytes / 2) return AlignedBuffer(bytes);
+  static std::mutex mutex;
+  static std::weak_ptr<uint8_t> newest;
+  static size_t used = 0;
+  const std::lock_guard lock(mutex);
+  std::shared_ptr<uint8_t> arena = newest.lock();
+  if (!arena || bytes > kArenaBytes - used) {
+    arena = AlignedBuffer(kArenaBytes).data_;
+    newest = arena;
+    used = 0;
+  }
+  AlignedBuffer buffer;
+  buffer.size_ = bytes;
+  buffer.data_ = {arena, arena.get() + used};
+  used += (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  return buffer;
+}
 
 Matrix::Matrix(TensorType type, size_t rows, size_t columns, bool split)
     : type_(type),
@@ -47,8 +69,8 @@ Matrix::Matrix(TensorType type, size_t rows, size_t columns, bool split)
     throw std::invalid_argument("only whole blocks of Q8_0 can be split in two planes");
   if (columns != 0 && rows > kLargestMatrix / columns)
     throw std::invalid_argument("the matrix is too large");
-  data_ = AlignedBuffer(panels() * panel_bytes_);
-  if (split) low_ = AlignedBuffer(panels() * low_panel_bytes(columns));
+  data_ = AlignedBuffer::on_shared_pages(panels() * panel_bytes_);
+  if (split) low_ = AlignedBuffer::on_shared_pages(panels() * low_panel_bytes(columns));
 }
 
 void Matrix::pack_rows(size_t first, TensorType source_type, const uint8_t* source, size_t bytes,

@@ -20,6 +20,10 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   // Throws std::bad_alloc.
   explicit AlignedBuffer(size_t bytes);
+  // Memory that shares large pages with other buffers made this way, and goes back to the system
+  // when all of these are gone: for weights, whose streams would else wait for a page walk every
+  // 4 KiB. Throws std::bad_alloc.
+  static AlignedBuffer on_shared_pages(size_t bytes);
 
   uint8_t* data() const { return data_.get(); }
   size_t size() const { return size_; }
@@ -29,12 +33,7 @@ class AlignedBuffer {
   }
 
  private:
-  struct Unmap {
-    void* base;
-    size_t length;
-    void operator()(uint8_t*) const;
-  };
-  std::unique_ptr<uint8_t, Unmap> data_{nullptr, Unmap{nullptr, 0}};
+  std::shared_ptr<uint8_t> data_;
   size_t size_ = 0;
 };
 

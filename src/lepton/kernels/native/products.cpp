@@ -12,15 +12,16 @@ void Rows::reserve(size_t rows, size_t columns) {
     buffer_ = AlignedBuffer(rows * stride_ * sizeof(float));
 }
 
-void QuantizedBuffer::reserve(size_t rows, size_t columns, int planes) {
+void QuantizedBuffer::reserve(size_t rows, size_t columns, Planes planes) {
   const size_t padded = round_up(columns, kBlockColumns);
   const size_t values = rows * padded;
-  const auto byte_planes = static_cast<size_t>(planes);
+  const size_t byte_planes = planes == Planes::kOne ? 1 : 2;
   if (values * byte_planes > values_.size()) {
     words_ = AlignedBuffer(values * sizeof(int16_t));
+    refined_ = AlignedBuffer(values / 32);
     scales_ = AlignedBuffer(values / 32 * sizeof(float));
-    integer_sums_ = AlignedBuffer(values / 16 * sizeof(int32_t));
-    sums_ = AlignedBuffer(values / 16 * sizeof(float));
+    integer_sums_ = AlignedBuffer(values / 32 * QuantizedRows::kSums * sizeof(int32_t));
+    sums_ = AlignedBuffer(values / 32 * QuantizedRows::kSums * sizeof(float));
     // Last: its size says how many rows the others hold, also after one could not be had.
     values_ = AlignedBuffer(values * byte_planes);
   }
@@ -28,6 +29,7 @@ void QuantizedBuffer::reserve(size_t rows, size_t columns, int planes) {
            rows,
            padded,
            {values_.as<int8_t>(), values_.as<int8_t>() + values * (byte_planes - 1)},
+           refined_.data(),
            words_.as<int16_t>(),
            scales_.as<float>(),
            integer_sums_.as<int32_t>(),
@@ -85,7 +87,7 @@ void multiply(ThreadPool& pool, const KernelTable& kernels, const Rows& input,
 }
 
 std::vector<float> multiply_alone(const Matrix& matrix, const float* inputs, size_t rows,
-                                  int planes, const KernelTable& kernels) {
+                                  Planes planes, const KernelTable& kernels) {
   const size_t columns = matrix.columns(), outputs = matrix.rows();
   Rows input, output;
   QuantizedBuffer quantized;

@@ -36,19 +36,20 @@ class Rows {
 // Memory for quantized activations that grows on demand.
 class QuantizedBuffer {
  public:
-  void reserve(size_t rows, size_t columns, int planes);
+  void reserve(size_t rows, size_t columns, Planes planes);
 
   const QuantizedRows& view() const { return view_; }
 
  private:
   QuantizedRows view_{};
-  AlignedBuffer values_, words_, scales_, integer_sums_, sums_;
+  AlignedBuffer values_, words_, refined_, scales_, integer_sums_, sums_;
 };
 
 // Quantizes a whole row.
 inline void quantize(const KernelTable& kernels, const float* x, size_t row,
                      const QuantizedRows& target) {
   kernels.quantize_row(x, row, 0, target.columns / kBlockColumns, target);
+  if (target.planes == Planes::kAdaptive) kernels.choose_refined(row, target);
 }
 
 // One of several products of the same input. The bias is empty or fills whole panels, and so does
@@ -102,6 +103,6 @@ void multiply(ThreadPool& pool, const KernelTable& kernels, const Rows& input,
 // The product of one matrix with inputs [rows, columns], alone and on one thread, as a step would
 // compute it: [rows, outputs].
 std::vector<float> multiply_alone(const Matrix& matrix, const float* inputs, size_t rows,
-                                  int planes, const KernelTable& kernels);
+                                  Planes planes, const KernelTable& kernels);
 
 }  // namespace lepton

@@ -48,18 +48,20 @@ constexpr int kLargestCode = C == Codes::kU2   ? 3
 // How the codes of a block meet the activations of one row. Each way prepares a quad once for many
 // rows, adds quads to a sum that starts at a given number, and finishes as sixteen floats: the
 // exact sum of code · activation, an activation being first or 256 · first + second, times a scale.
+// A sum of first numbers can be widened to whole ones, to which a second plane is then added.
 
 // Four-way byte products summed in 32 bits, one sum per plane.
-template <class S, Codes C, int Planes>
+template <class S, Codes C, int NumPlanes>
 struct PlaneDot {
   using Weights = B;
   struct Sum {
-    I plane[Planes];
+    I plane[NumPlanes];
   };
   static constexpr int kOffset = kSigned<C> ? S::kSignedBias : 0;
   // Integers below 2^22 that are added to the bits of 1.5 · 2^23 make the float 1.5 · 2^23 + n:
   // what is to be scaled needs no conversion.
-  static constexpr bool kAsBits = Planes == 1;
+  static constexpr bool kAsBits = NumPlanes == 1;
+  static constexpr bool kWidens = NumPlanes == 1;
   static constexpr float kBitsBase = 12582912.0f;
   static constexpr int32_t kBitsOfBase = 0x4b400000;
 
@@ -69,20 +71,28 @@ struct PlaneDot {
   static LEPTON_INLINE Sum start(int32_t value) {
     Sum sum;
     for (I& plane : sum.plane) plane = S::set1(0);
-    sum.plane[Planes - 1] = S::set1(kAsBits ? kBitsOfBase + value : value);
+    sum.plane[NumPlanes - 1] = S::set1(kAsBits ? kBitsOfBase + value : value);
     return sum;
   }
-  template <int Q>
+  // All planes, or `Plane` alone where there is one sum.
+  template <int Q, int Plane>
   static LEPTON_INLINE void add(Sum& sum, const Weights& weights, const QuantizedRows& x,
                                 size_t at) {
-    for (int p = 0; p < Planes; ++p) {
-      const int8_t* four = x.values[p] + at * kBlockColumns + Q * 4;
+    for (int p = 0; p < NumPlanes; ++p) {
+      const int8_t* four = x.values[Plane + p] + at * kBlockColumns + Q * 4;
       if constexpr (kSigned<C>)
         sum.plane[p] = S::dot_s8(sum.plane[p], weights, four);
       else
         sum.plane[p] = S::dot(sum.plane[p], weights, four);
     }
   }
+  // From a sum that started at `start` / 256, rounded down.
+  static LEPTON_INLINE void widen(Sum& sum, int32_t start) {
+    constexpr uint32_t kBase = static_cast<uint32_t>(kBitsOfBase) << 8;
+    const auto rest = static_cast<int32_t>(static_cast<uint32_t>(start & 255) - kBase);
+    sum.plane[0] = S::add(S::template shift_left<8>(sum.plane[0]), S::set1(rest));
+  }
+  static LEPTON_INLINE I whole(const Sum& sum) { return sum.plane[0]; }
   static LEPTON_INLINE F base(F scale) {
     return kAsBits ? S::mul(scale, S::set1(-kBitsBase)) : scale;
   }
@@ -90,7 +100,8 @@ struct PlaneDot {
   static LEPTON_INLINE F finish(const Sum& sum, F scale, F base) {
     if constexpr (kAsBits) return S::fma(S::bits_to_float(sum.plane[0]), scale, base);
     return S::mul(
-        S::to_float(S::add(S::template shift_left<8>(sum.plane[0]), sum.plane[Planes - 1])), scale);
+        S::to_float(S::add(S::template shift_left<8>(sum.plane[0]), sum.plane[NumPlanes - 1])),
+        scale);
   }
 };
 
@@ -103,13 +114,14 @@ struct WordDot {
   };
   using Sum = I;
   static constexpr int kOffset = 0;
+  static constexpr bool kWidens = false;
 
   static LEPTON_INLINE Weights prepare(B quad) {
     if constexpr (kSigned<C>) return {S::even_signed(quad), S::odd_signed(quad)};
     return {S::even_unsigned(quad), S::odd_unsigned(quad)};
   }
   static LEPTON_INLINE Sum start(int32_t value) { return S::set1(value); }
-  template <int Q>
+  template <int Q, int>
   static LEPTON_INLINE void add(Sum& sum, const Weights& weights, const QuantizedRows& x,
                                 size_t at) {
     const int16_t* four = x.words + at * kBlockColumns + Q * 4;
@@ -131,40 +143,50 @@ struct PairDot {
     typename S::W pairs;
   };
   static constexpr int kOffset = 0;
+  static constexpr bool kWidens = true;
   // Quads whose pairs of products fit in 16 bits together, as far as one group goes.
-  static constexpr int kFit = 32767 / (kLargestCode<C> * 127 * 2);
+  static constexpr int kFit = 32767 / (kLargestCode<C> * 128 * 2);
   static constexpr int kQuads = kFit >= GroupQuads ? GroupQuads : kFit >= 4 ? 4 : 2;
 
   static LEPTON_INLINE Weights prepare(B quad) { return quad; }
   static LEPTON_INLINE Sum start(int32_t value) { return {S::set1(value), typename S::W{}}; }
-  template <int Q>
+  template <int Q, int Plane>
   static LEPTON_INLINE void add(Sum& sum, const Weights& weights, const QuantizedRows& x,
                                 size_t at) {
-    const auto pairs = S::multiply_bytes(weights, x.values[0] + at * kBlockColumns + Q * 4);
+    const auto pairs = S::multiply_bytes(weights, x.values[Plane] + at * kBlockColumns + Q * 4);
     sum.pairs = Q % kQuads == 0 ? pairs : S::add(sum.pairs, pairs);
     if constexpr (Q % kQuads == kQuads - 1) flush(sum);
   }
   static LEPTON_INLINE void flush(Sum& sum) {
     sum.total = S::add(sum.total, S::add_pairs(sum.pairs));
   }
+  static LEPTON_INLINE void widen(Sum& sum, int32_t start) {
+    sum.total = S::add(S::template shift_left<8>(sum.total), S::set1(start & 255));
+  }
+  static LEPTON_INLINE I whole(const Sum& sum) { return sum.total; }
   static LEPTON_INLINE F base(F scale) { return scale; }
   static LEPTON_INLINE F finish(const Sum& sum, F scale, F) {
     return S::mul(S::to_float(sum.total), scale);
   }
 };
 
-template <class Layout, int Planes>
+template <class Layout, Planes P>
 constexpr auto choose_dot() {
   constexpr Codes kCodes = Layout::kCodes;
   if constexpr (!Simd::kWords)
-    return PlaneDot<Simd, kCodes, Planes>{};
-  else if constexpr (Planes == 2 || kSigned<kCodes>)
+    return PlaneDot<Simd, kCodes, P == Planes::kTwo ? 2 : 1>{};
+  else if constexpr (P == Planes::kTwo || kSigned<kCodes>)
     return WordDot<Simd, kCodes>{};
   else
     return PairDot<Simd, kCodes, 8 / Layout::kGroups>{};
 }
-template <class Layout, int Planes>
-using DotOf = decltype(choose_dot<Layout, Planes>());
+template <class Layout, Planes P>
+using DotOf = decltype(choose_dot<Layout, P>());
+
+// What a sum is of: of first numbers, for want of others; of first numbers that are 256th parts of
+// whole ones, and of which some are to be widened; of whole ones.
+template <class Dot, Planes P>
+constexpr bool kWidens = P == Planes::kAdaptive && Dot::kWidens;
 
 // Scale and minimum of one group of a block, for sixteen outputs.
 template <class Layout>
@@ -187,7 +209,8 @@ LEPTON_INLINE void load_scales(const uint8_t* super, const uint8_t* block, int g
   }
 }
 
-// One block of one panel, prepared for many rows.
+// One block of one panel, prepared for many rows. Scales are those of sums, so 256 times the
+// weights' where sums are of 256th parts.
 template <class Layout, class Dot>
 struct PreparedBlock {
   typename Dot::Weights quads[8];
@@ -211,11 +234,12 @@ struct PackedBlock {
   }
 };
 
-template <class Layout, class Dot, template <class, class> class Block>
+template <Planes P, class Layout, class Dot, template <class, class> class Block>
 LEPTON_INLINE void load_factors(const uint8_t* super, const uint8_t* block,
                                 Block<Layout, Dot>& target) {
   for (int g = 0; g < Layout::kGroups; ++g) {
     load_scales<Layout>(super, block, g, target.scale[g], target.minimum[g]);
+    if constexpr (kWidens<Dot, P>) target.scale[g] = Simd::mul(target.scale[g], Simd::set1(256.0f));
     target.base[g] = Dot::base(target.scale[g]);
   }
 }
@@ -227,47 +251,76 @@ LEPTON_INLINE void prepare_quads(const uint8_t* codes, const uint8_t* low,
   if constexpr (Q + 1 < 8) prepare_quads<Layout, Dot, Q + 1>(codes, low, target);
 }
 
-// Adds quads Begin … End - 1 of `Panels` blocks to the sums of `Rows` rows.
-template <class Dot, int Begin, int End, int Rows, int Panels, class Block>
+// Adds quads Begin … End - 1 of `Panels` blocks, times activations from `Plane` on, to the sums of
+// `Rows` rows.
+template <class Dot, int Begin, int End, int Plane, int Rows, int Panels, class Block>
 LEPTON_INLINE void add_quads(const QuantizedRows& x, size_t at, const Block (&blocks)[Panels],
                              typename Dot::Sum (&sums)[Rows][Panels]) {
   typename Dot::Weights weights[Panels];
   for (int p = 0; p < Panels; ++p) weights[p] = blocks[p].template quad<Begin>();
   for (int r = 0; r < Rows; ++r)
     for (int p = 0; p < Panels; ++p)
-      Dot::template add<Begin>(sums[r][p], weights[p], x, at + static_cast<size_t>(r));
-  if constexpr (Begin + 1 < End) add_quads<Dot, Begin + 1, End>(x, at, blocks, sums);
+      Dot::template add<Begin, Plane>(sums[r][p], weights[p], x, at + static_cast<size_t>(r));
+  if constexpr (Begin + 1 < End) add_quads<Dot, Begin + 1, End, Plane>(x, at, blocks, sums);
+}
+
+// The sums of one row widened, with its second plane, and finished.
+template <class Dot, int Begin, int End, int Panels, class Block>
+LEPTON_INLINE void finish_refined(const QuantizedRows& x, size_t at, int32_t start,
+                                  const Block (&blocks)[Panels], const F (&scales)[Panels],
+                                  const typename Dot::Sum (&sums)[Panels], F (&dots)[Panels]) {
+  typename Dot::Sum row[1][Panels];
+  for (int p = 0; p < Panels; ++p) {
+    row[0][p] = sums[p];
+    Dot::widen(row[0][p], start);
+  }
+  add_quads<Dot, Begin, End, 1>(x, at, blocks, row);
+  for (int p = 0; p < Panels; ++p)
+    dots[p] = Simd::mul(Simd::to_float(Dot::whole(row[0][p])),
+                        Simd::mul(scales[p], Simd::set1(1.0f / 256.0f)));
 }
 
 // Adds group `G` and those after it of one block of `Panels` panels to the totals of `Rows` rows.
 // `at` is where the first row's activations of this block lie.
-template <class Layout, class Dot, int G, int Rows, int Panels, class Block>
+template <class Layout, class Dot, Planes P, int G, int Rows, int Panels, class Block>
 LEPTON_INLINE void add_groups(const QuantizedRows& x, size_t at, const Block (&blocks)[Panels],
                               F* totals) {
-  constexpr int kQuads = 8 / Layout::kGroups;
+  constexpr int kBegin = G * (8 / Layout::kGroups), kEnd = (G + 1) * (8 / Layout::kGroups);
   constexpr int kOffset = Layout::kOffset + Dot::kOffset;
+  constexpr size_t kSum = Layout::kGroups == 2 ? G : 2;
+  const auto start = [&](int r) __attribute__((always_inline)) {
+    return -kOffset * x.integer_sums[(at + static_cast<size_t>(r)) * x.kSums + kSum];
+  };
   typename Dot::Sum sums[Rows][Panels];
+  for (int r = 0; r < Rows; ++r)
+    for (int p = 0; p < Panels; ++p)
+      sums[r][p] = Dot::start(kWidens<Dot, P> ? start(r) >> 8 : start(r));
+  add_quads<Dot, kBegin, kEnd, 0>(x, at, blocks, sums);
+  F scales[Panels];
+  for (int p = 0; p < Panels; ++p) scales[p] = blocks[p].scale[G];
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
-    const int32_t* s = x.integer_sums + (at + static_cast<size_t>(r)) * 2;
-    const int32_t group_sum = kOffset == 0 ? 0 : Layout::kGroups == 2 ? s[G] : s[0] + s[1];
-    for (int p = 0; p < Panels; ++p) sums[r][p] = Dot::start(-kOffset * group_sum);
-  }
-  add_quads<Dot, G * kQuads, (G + 1) * kQuads>(x, at, blocks, sums);
-  for (int r = 0; r < Rows; ++r) {
-    const F row_scale = Simd::set1(x.scales[at + static_cast<size_t>(r)]);
+    const size_t row = at + static_cast<size_t>(r);
+    F dots[Panels];
+    bool refined = false;
+    if constexpr (kWidens<Dot, P>) refined = x.refined[row] != 0;
+    if (__builtin_expect(refined, false)) {
+      if constexpr (kWidens<Dot, P>)
+        finish_refined<Dot, kBegin, kEnd>(x, row, start(r), blocks, scales, sums[r], dots);
+    } else {
+      for (int p = 0; p < Panels; ++p)
+        dots[p] = Dot::finish(sums[r][p], scales[p], blocks[p].base[G]);
+    }
+    const F row_scale = Simd::set1(x.scales[row]);
     for (int p = 0; p < Panels; ++p) {
       F& total = totals[r * Panels + p];
-      const F dot = Dot::finish(sums[r][p], blocks[p].scale[G], blocks[p].base[G]);
-      total = Simd::fma(dot, row_scale, total);
-      if constexpr (Layout::kHasMinimum) {
-        const float* s = x.sums + (at + static_cast<size_t>(r)) * 2;
-        const float group_sum = Layout::kGroups == 2 ? s[G] : s[0] + s[1];
-        total = Simd::fma(blocks[p].minimum[G], Simd::set1(group_sum), total);
-      }
+      total = Simd::fma(dots[p], row_scale, total);
+      if constexpr (Layout::kHasMinimum)
+        total = Simd::fma(blocks[p].minimum[G], Simd::set1(x.sums[row * x.kSums + kSum]), total);
     }
   }
   if constexpr (G + 1 < Layout::kGroups)
-    add_groups<Layout, Dot, G + 1, Rows, Panels>(x, at, blocks, totals);
+    add_groups<Layout, Dot, P, G + 1, Rows, Panels>(x, at, blocks, totals);
 }
 
 // Calls visit(super, block, index) for the blocks of a panel in order.
@@ -299,7 +352,7 @@ LEPTON_INLINE void finish_row(const Product& product, size_t row, size_t panel, 
 }
 
 // A few rows: codes go from memory to registers, totals stay there.
-template <class Layout, class Dot, int Rows>
+template <class Layout, class Dot, Planes P, int Rows>
 void multiply_few(const Product& product, size_t panel, size_t row) {
   const QuantizedRows& x = *product.quantized;
   F totals[Rows];
@@ -309,8 +362,8 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
       [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
         PackedBlock<Layout, Dot> packed[1] = {
             {block, low_block<Layout>(product, panel, b), {}, {}, {}}};
-        load_factors(super, block, packed[0]);
-        add_groups<Layout, Dot, 0, Rows, 1>(x, b * x.rows + row, packed, totals);
+        load_factors<P>(super, block, packed[0]);
+        add_groups<Layout, Dot, P, 0, Rows, 1>(x, b * x.rows + row, packed, totals);
       });
   for (int r = 0; r < Rows; ++r)
     finish_row(product, row + static_cast<size_t>(r), panel, totals[r]);
@@ -318,16 +371,16 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
 
 // Adds one block of `Panels` panels to the totals of `rows` rows, `Tile` (a power of two) at a
 // time.
-template <class Layout, class Dot, size_t Tile, int Panels, class Block>
+template <class Layout, class Dot, Planes P, size_t Tile, int Panels, class Block>
 LEPTON_INLINE void add_rows(const QuantizedRows& x, size_t at, size_t rows,
                             const Block (&blocks)[Panels], F* totals) {
   for (; rows >= Tile; rows -= Tile, at += Tile, totals += Tile * Panels)
-    add_groups<Layout, Dot, 0, static_cast<int>(Tile), Panels>(x, at, blocks, totals);
-  if constexpr (Tile > 1) add_rows<Layout, Dot, Tile / 2, Panels>(x, at, rows, blocks, totals);
+    add_groups<Layout, Dot, P, 0, static_cast<int>(Tile), Panels>(x, at, blocks, totals);
+  if constexpr (Tile > 1) add_rows<Layout, Dot, P, Tile / 2, Panels>(x, at, rows, blocks, totals);
 }
 
 // Many rows: each block is prepared once in the first-level cache, then all rows pass.
-template <class Layout, class Dot, int Panels>
+template <class Layout, class Dot, Planes P, int Panels>
 void multiply_many(const Product& product, size_t panel) {
   constexpr bool kWide = Panels * sizeof(typename Dot::Sum) > 2 * sizeof(I);
   constexpr size_t kTile = kWide ? Simd::kRowTile / 2 : Simd::kRowTile;
@@ -343,12 +396,12 @@ void multiply_many(const Product& product, size_t panel) {
       [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
         PreparedBlock<Layout, Dot> prepared[Panels];
         for (size_t p = 0; p < Panels; ++p) {
-          load_factors(super + p * panel_bytes, block + p * panel_bytes, prepared[p]);
+          load_factors<P>(super + p * panel_bytes, block + p * panel_bytes, prepared[p]);
           prepare_quads<Layout, Dot>(block + p * panel_bytes,
                                      low_block<Layout>(product, panel + p, b), prepared[p]);
         }
         const size_t at = b * x.rows + product.row_begin;
-        add_rows<Layout, Dot, kTile, Panels>(x, at, rows, prepared, totals);
+        add_rows<Layout, Dot, P, kTile, Panels>(x, at, rows, prepared, totals);
       });
   for (size_t r = 0; r < rows; ++r)
     for (size_t p = 0; p < Panels; ++p)
@@ -405,23 +458,23 @@ void float_rows(const Product& product, size_t panel) {
   for (; row < product.row_end; ++row) float_tile<T, 1, Panels>(product, panel, row);
 }
 
-template <class Layout, int Planes>
+template <class Layout, Planes P>
 void quantized_product(const Product& product) {
-  using Dot = DotOf<Layout, Planes>;
+  using Dot = DotOf<Layout, P>;
   constexpr size_t kPanels = Simd::kPanelTile;
   const size_t rows = product.row_end - product.row_begin;
   size_t panel = 0;
   if (rows > 4) {
     for (; panel + kPanels <= product.num_panels; panel += kPanels)
-      multiply_many<Layout, Dot, kPanels>(product, panel);
-    for (; panel < product.num_panels; ++panel) multiply_many<Layout, Dot, 1>(product, panel);
+      multiply_many<Layout, Dot, P, kPanels>(product, panel);
+    for (; panel < product.num_panels; ++panel) multiply_many<Layout, Dot, P, 1>(product, panel);
     return;
   }
   for (; panel < product.num_panels; ++panel) {
     size_t row = product.row_begin;
-    if (rows & 4) multiply_few<Layout, Dot, 4>(product, panel, row), row += 4;
-    if (rows & 2) multiply_few<Layout, Dot, 2>(product, panel, row), row += 2;
-    if (rows & 1) multiply_few<Layout, Dot, 1>(product, panel, row);
+    if (rows & 4) multiply_few<Layout, Dot, P, 4>(product, panel, row), row += 4;
+    if (rows & 2) multiply_few<Layout, Dot, P, 2>(product, panel, row), row += 2;
+    if (rows & 1) multiply_few<Layout, Dot, P, 1>(product, panel, row);
   }
 }
 
@@ -437,18 +490,19 @@ void float_product(const Product& product) {
   for (; panel < product.num_panels; ++panel) float_rows<T, 1>(product, panel);
 }
 
-ProductKernel product(TensorType type, int planes) {
+ProductKernel product(TensorType type, Planes planes) {
   ProductKernel kernel = nullptr;
   if (type == TensorType::kF32) return float_product<TensorType::kF32>;
   if (type == TensorType::kF16) return float_product<TensorType::kF16>;
   if (type == TensorType::kBF16) return float_product<TensorType::kBF16>;
   lepton::visit_quantized(type, [&]<TensorType T>() {
-    kernel = planes == 2 ? quantized_product<LayoutOf<T>, 2> : quantized_product<LayoutOf<T>, 1>;
+    kernel = planes == Planes::kTwo ? quantized_product<LayoutOf<T>, Planes::kTwo>
+                                    : quantized_product<LayoutOf<T>, Planes::kAdaptive>;
   });
   return kernel;
 }
 
-ProductKernel split_product(int planes) {
-  return planes == 2 ? quantized_product<lepton::SplitLayout, 2>
-                     : quantized_product<lepton::SplitLayout, 1>;
+ProductKernel split_product(Planes planes) {
+  return planes == Planes::kTwo ? quantized_product<lepton::SplitLayout, Planes::kTwo>
+                                : quantized_product<lepton::SplitLayout, Planes::kAdaptive>;
 }

@@ -14,10 +14,8 @@ namespace lepton {
 
 namespace {
 
-// Inputs of an MLP's last product have few large values among many small ones, and errors in those
-// of the head are not averaged any more: together they cause half of the divergence that one plane
-// everywhere would, with a quarter of the products.
-constexpr int kSensitivePlanes = 2;
+// No later product averages what is lost in the head's inputs.
+constexpr Planes kHeadPlanes = Planes::kTwo;
 // Blocks of 32 inner columns of an MLP that a thread computes at a time: the products of kRowBlock
 // rows stay in the second-level cache.
 constexpr size_t kMlpBlocks = 4;
@@ -38,11 +36,6 @@ void check_linear(LinearWeights& linear, size_t outputs, size_t inputs, const ch
             (linear.bias.empty() || linear.bias.size() == outputs),
         message);
   if (!linear.bias.empty()) linear.bias.resize(round_up(outputs, kPanelRows), 0.0f);
-}
-
-bool any_quantized(std::initializer_list<const LinearWeights*> weights) {
-  return std::any_of(weights.begin(), weights.end(),
-                     [](const LinearWeights* w) { return w->matrix->quantized(); });
 }
 
 void rotate(float* head, const RopeTable& rope, const float* cosines, const float* sines) {
@@ -85,7 +78,7 @@ struct Program::Buffers {
   HeadScan head_scan;
 };
 
-Program::Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
+Program::Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, Planes planes,
                  CacheType cache_type, const std::string& isa)
     : pool_(std::move(pool)),
       kernels_(kernel_table(isa)),
@@ -96,7 +89,7 @@ Program::Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blo
       buffers_(std::make_unique<Buffers>(*pool_, kernels_)) {
   check(hidden > 0, "hidden must be positive");
   check(num_blocks > 0 && num_blocks < (size_t{1} << 31), "num_blocks must be positive");
-  check(planes == 1 || planes == 2, "planes must be 1 or 2");
+  check(planes != Planes::kOne, "planes must be adaptive or two");
 }
 
 Program::~Program() = default;
@@ -270,17 +263,25 @@ void Program::turn_ropes(const BatchView& batch) {
   }
 }
 
-void Program::normalize(const NormWeights& norm, const float* x, size_t rows, int planes) {
+std::optional<Planes> Program::planes_for(
+    std::initializer_list<const LinearWeights*> weights) const {
+  const bool any = std::any_of(weights.begin(), weights.end(),
+                               [](const LinearWeights* w) { return w->matrix->quantized(); });
+  return any ? std::optional(planes_) : std::nullopt;
+}
+
+void Program::normalize(const NormWeights& norm, const float* x, size_t rows,
+                        std::optional<Planes> planes) {
   Buffers& buf = *buffers_;
   buf.normed.reserve(rows, hidden_);
-  if (planes != 0) buf.quantized.reserve(rows, hidden_, planes);
+  if (planes) buf.quantized.reserve(rows, hidden_, *planes);
   const size_t stride = buf.residual.stride();
   pool_->parallel_for(rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* y = buf.normed.row(r);
       kernels_.rms_norm(x + r * stride, norm.weight.data(), norm.epsilon, hidden_,
                         buf.normed.stride(), y);
-      if (planes != 0) lepton::quantize(kernels_, y, r, buf.quantized.view());
+      if (planes) lepton::quantize(kernels_, y, r, buf.quantized.view());
     }
   });
 }
@@ -294,8 +295,7 @@ void Program::run_attention(const Layer& layer, const BatchView& batch) {
   const AttentionStage& s = *layer.attention;
   Buffers& buf = *buffers_;
   const size_t rows = batch.rows;
-  normalize(s.norm, buf.residual.row(0), rows,
-            any_quantized({&s.query, &s.key, &s.value}) ? planes_ : 0);
+  normalize(s.norm, buf.residual.row(0), rows, planes_for({&s.query, &s.key, &s.value}));
   buf.query.reserve(rows, s.num_heads * s.head_dim);
   buf.key.reserve(rows, s.num_kv_heads * s.head_dim);
   buf.value.reserve(rows, s.num_kv_heads * s.head_dim);
@@ -346,7 +346,8 @@ void Program::attend(const Layer& layer, const BatchView& batch) {
   Buffers& buf = *buffers_;
   const size_t width = s.num_heads * s.head_dim;
   buf.mixed.reserve(batch.rows, width);
-  const AttentionShape shape{s.num_heads, s.scale, s.window != 0 ? s.window : SIZE_MAX};
+  const AttentionShape shape{s.num_heads, s.scale, s.window != 0 ? s.window : SIZE_MAX,
+                             planes_ == Planes::kAdaptive};
   buf.attention.run({shape, layer.cache.view(), batch, buf.query, buf.mixed});
   const bool quantize = s.output.matrix->quantized();
   if (quantize) buf.quantized.reserve(batch.rows, width, planes_);
@@ -364,10 +365,10 @@ void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
   Buffers& buf = *buffers_;
   const size_t rows = batch.rows;
   const size_t inner = s.gate.matrix->rows();
-  normalize(s.norm, buf.residual.row(0), rows, any_quantized({&s.gate, &s.up}) ? planes_ : 0);
+  normalize(s.norm, buf.residual.row(0), rows, planes_for({&s.gate, &s.up}));
   const bool quantize = s.down.matrix->quantized();
   if (quantize)
-    buf.quantized_inner.reserve(rows, inner, kSensitivePlanes);
+    buf.quantized_inner.reserve(rows, inner, planes_);
   else
     buf.inner.reserve(rows, inner);
   const auto activate = s.gelu ? kernels_.gelu_tanh_gate : kernels_.silu_gate;
@@ -396,6 +397,11 @@ void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
                          kernels_.quantize_row(y, r, begin, end, buf.quantized_inner.view());
                      }
                    });
+  if (quantize && planes_ == Planes::kAdaptive) {
+    pool_->parallel_for(rows, kRowGrain, [&](size_t begin, size_t end, int) {
+      for (size_t r = begin; r < end; ++r) kernels_.choose_refined(r, buf.quantized_inner.view());
+    });
+  }
   if (s.post_norm) {
     buf.normed.reserve(rows, hidden_);
     multiply(buf.inner, buf.quantized_inner, rows, {{*s.down.matrix, s.down.bias, buf.normed}},
@@ -433,7 +439,7 @@ void Program::run_head(const BatchView& batch, float* logits) {
   for (size_t first = 0; first < batch.num_logits; first += kRowBlock) {
     const size_t rows = std::min(kRowBlock, batch.num_logits - first);
     normalize(head_norm_, buf.mixed.row(first), rows,
-              head_.matrix->quantized() ? kSensitivePlanes : 0);
+              head_.matrix->quantized() ? std::optional(kHeadPlanes) : std::nullopt);
     float* target = logits + first * vocabulary;
     if (HeadScan::pays(*head_.matrix, batch.num_logits, batch.num_best) &&
         buf.head_scan.run(

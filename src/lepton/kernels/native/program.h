@@ -55,9 +55,9 @@ struct GatedMlpStage {
 // a time: a second one gets std::logic_error.
 class Program {
  public:
-  // `planes` of int8 activations (1 or 2) in all products but the head's and the last of an MLP,
-  // which take two; `isa` empty for the machine's best.
-  Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, int planes,
+  // `planes` of int8 activations, adaptive or two, in all products but the head's, which takes two;
+  // `isa` empty for the machine's best.
+  Program(std::shared_ptr<ThreadPool> pool, size_t hidden, size_t num_blocks, Planes planes,
           CacheType cache_type, const std::string& isa);
   ~Program();
 
@@ -94,14 +94,16 @@ class Program {
   void multiply(const Rows& input, const QuantizedBuffer& quantized, size_t rows,
                 std::initializer_list<Term> terms, bool accumulate);
   void add_post_norm(const NormWeights& norm, size_t rows);
-  // `planes` 0: no int8.
-  void normalize(const NormWeights& norm, const float* x, size_t rows, int planes);
+  // Quantized too where `planes` are given.
+  void normalize(const NormWeights& norm, const float* x, size_t rows,
+                 std::optional<Planes> planes);
+  std::optional<Planes> planes_for(std::initializer_list<const LinearWeights*> weights) const;
 
   const std::shared_ptr<ThreadPool> pool_;
   const KernelTable& kernels_;
   const size_t hidden_;
   const size_t num_blocks_;
-  const int planes_;
+  const Planes planes_;
   const CacheType cache_type_;
   SharedMatrix embedding_;
   float embedding_scale_ = 1.0f;

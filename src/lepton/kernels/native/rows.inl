@@ -19,24 +19,21 @@ void rms_norm(const float* x, const float* weight, float epsilon, size_t columns
   for (; i < stride; ++i) y[i] = 0.0f;
 }
 
-// Codes sixteen values that are already divided by their group's scale.
+// Codes sixteen values that are already divided by their group's scale, and returns the sum of n.
 template <class S>
-LEPTON_INLINE void quantize_half(F scaled, float scale, size_t at, size_t half,
-                                 const QuantizedRows& target) {
+LEPTON_INLINE int32_t quantize_half(F scaled, size_t at, size_t half, const QuantizedRows& target) {
   const size_t first_value = at * kBlockColumns + half * 16;
   const I first = S::round(scaled);
   I whole = first;
-  if (target.planes == 2) {
+  if (target.planes != Planes::kOne) {
     const F rest = S::sub(scaled, S::to_float(first));
     const I second = S::round(S::min(S::mul(rest, S::set1(256.0f)), S::set1(127.0f)));
     whole = S::add(S::template shift_left<8>(first), second);
-    if constexpr (!S::kWords) S::store_int8(target.values[1] + first_value, second);
+    S::store_int8(target.values[1] + first_value, second);
   }
   if constexpr (S::kWords) S::store_words(target.words + first_value, whole);
-  if (!S::kWords || target.planes == 1) S::store_int8(target.values[0] + first_value, first);
-  const int32_t sum = S::sum(whole);
-  target.integer_sums[at * 2 + half] = sum;
-  target.sums[at * 2 + half] = scale * static_cast<float>(sum);
+  S::store_int8(target.values[0] + first_value, first);
+  return S::sum(whole);
 }
 
 void quantize_row(const float* x, size_t row, size_t begin, size_t end, const QuantizedRows& rows) {
@@ -48,7 +45,8 @@ void quantize_row(const float* x, size_t row, size_t begin, size_t end, const Qu
     // Below 2^-110 a scale would be subnormal or its inverse infinite: such a group is zero.
     const bool zero_group = largest < 0x1p-110f;
     const float inverse = zero_group ? 0.0f : 127.0f / largest;
-    const float step = zero_group ? 0.0f : largest / (target.planes == 2 ? 32512.0f : 127.0f);
+    const float step =
+        zero_group ? 0.0f : largest / (target.planes == Planes::kOne ? 127.0f : 32512.0f);
     const size_t at = block * target.rows + row;
     target.scales[at] = step;
     // The limits matter for NaN alone, which the scale carries on.
@@ -56,8 +54,60 @@ void quantize_row(const float* x, size_t row, size_t begin, size_t end, const Qu
       return Simd::min(Simd::max(Simd::mul(v, Simd::set1(inverse)), Simd::set1(-127.0f)),
                        Simd::set1(127.0f));
     };
-    quantize_half<Simd>(limited(a), step, at, 0, target);
-    quantize_half<Simd>(limited(b), step, at, 1, target);
+    const int32_t first = quantize_half<Simd>(limited(a), at, 0, target);
+    const int32_t second = quantize_half<Simd>(limited(b), at, 1, target);
+    int32_t* integer_sums = target.integer_sums + at * target.kSums;
+    float* sums = target.sums + at * target.kSums;
+    integer_sums[0] = first;
+    integer_sums[1] = second;
+    integer_sums[2] = first + second;
+    sums[0] = step * static_cast<float>(first);
+    sums[1] = step * static_cast<float>(second);
+    sums[2] = sums[0] + sums[1];
+  }
+}
+
+// Rounding errors of a block are in proportion to its scale, and a few blocks have most of the sum
+// of their squares: a block keeps its second plane where its squared scale is so many times the
+// row's mean.
+constexpr float kRefinedAbove = 8.0f;
+
+// Leaves a block of a row with one plane.
+LEPTON_INLINE void drop_second(size_t at, const QuantizedRows& target) {
+  const float scale = target.scales[at];
+  int32_t* integer_sums = target.integer_sums + at * target.kSums;
+  float* sums = target.sums + at * target.kSums;
+  const int8_t* first = target.values[0] + at * kBlockColumns;
+  for (size_t half = 0; half < 2; ++half) {
+    int32_t sum = 0;
+    for (size_t i = half * 16; i < half * 16 + 16; ++i) sum += first[i];
+    integer_sums[half] = 256 * sum;
+    sums[half] = scale * static_cast<float>(256 * sum);
+  }
+  integer_sums[2] = integer_sums[0] + integer_sums[1];
+  sums[2] = sums[0] + sums[1];
+  if constexpr (Simd::kWords) {
+    // A word is 256 · first + second.
+    int16_t* words = target.words + at * kBlockColumns;
+    for (size_t i = 0; i < kBlockColumns; ++i)
+      words[i] = static_cast<int16_t>((words[i] + 128) >> 8 << 8);
+  }
+}
+
+void choose_refined(size_t row, const QuantizedRows& rows) {
+  const QuantizedRows target = rows;  // a copy, which stores of codes cannot alias
+  const size_t blocks = target.columns / kBlockColumns;
+  float total = 0.0f;
+  for (size_t block = 0; block < blocks; ++block) {
+    const float scale = target.scales[block * target.rows + row];
+    total += scale * scale;
+  }
+  const float limit = kRefinedAbove / static_cast<float>(blocks) * total;
+  for (size_t block = 0; block < blocks; ++block) {
+    const size_t at = block * target.rows + row;
+    const float scale = target.scales[at];
+    target.refined[at] = scale * scale >= limit && limit > 0.0f;
+    if (target.refined[at] == 0) drop_second(at, target);
   }
 }
 

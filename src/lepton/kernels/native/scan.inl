@@ -18,7 +18,7 @@ using ScanLayout = lepton::QuantizedLayout<Codes::kU4, Scales::kF16Minimum, 8, 1
 
 template <int Rows>
 void scan_panel(const HighScan& scan, size_t panel, size_t row, F& not_finite) {
-  using Dot = DotOf<ScanLayout, 1>;
+  using Dot = DotOf<ScanLayout, Planes::kOne>;
   const QuantizedRows& x = *scan.inputs;
   F totals[Rows], variances[Rows];
   for (int r = 0; r < Rows; ++r) totals[r] = variances[r] = zero();
@@ -35,7 +35,7 @@ void scan_panel(const HighScan& scan, size_t panel, size_t row, F& not_finite) {
         for (int r = 0; r < Rows; ++r)
           variances[r] = Simd::fma(squares, Simd::set1(scan.powers[at + static_cast<size_t>(r)]),
                                    variances[r]);
-        add_groups<ScanLayout, Dot, 0, Rows, 1>(x, at, block, totals);
+        add_groups<ScanLayout, Dot, Planes::kOne, 0, Rows, 1>(x, at, block, totals);
       });
   const F bias = scan.bias ? Simd::load(scan.bias + panel * kPanelRows) : zero();
   const size_t left = scan.num_outputs - panel * kPanelRows;

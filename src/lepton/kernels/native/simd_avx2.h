@@ -22,6 +22,7 @@ struct Simd {
   static constexpr const char* kName = "avx2";
   static constexpr bool kWords = true;
 #endif
+  static constexpr bool kPairProducts = false;
   static constexpr size_t kPanelTile = 1;
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
@@ -142,6 +143,17 @@ struct Simd {
             _mm256_castsi256_ps(_mm256_slli_epi32(v.hi, 16))};
     odd = {_mm256_castsi256_ps(_mm256_and_si256(v.lo, high)),
            _mm256_castsi256_ps(_mm256_and_si256(v.hi, high))};
+  }
+
+  static F round_to_bf16(F v) {
+    const auto round = [](__m256 half) {
+      const __m256i bits = _mm256_castps_si256(half);
+      const __m256i even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+      const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even);
+      return _mm256_castsi256_ps(
+          _mm256_and_si256(up, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+    };
+    return {round(v.lo), round(v.hi)};
   }
 
   static B load_bytes(const uint8_t* p) {

@@ -14,6 +14,11 @@ namespace {
 
 struct Simd {
   static constexpr const char* kName = "avx512";
+#ifdef LEPTON_AVX512_BF16
+  static constexpr bool kPairProducts = true;
+#else
+  static constexpr bool kPairProducts = false;
+#endif
   static constexpr int kSignedBias = 128;
   static constexpr bool kWords = false;
   static constexpr size_t kPanelTile = 2;
@@ -100,6 +105,39 @@ struct Simd {
     odd = {
         _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
   }
+
+  static F round_to_bf16(F v) {
+    const __m512i bits = _mm512_castps_si512(v.v);
+    const __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), even);
+    return {_mm512_castsi512_ps(
+        _mm512_and_si512(up, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+  }
+#ifdef LEPTON_AVX512_BF16
+  // Sixteen pairs of bf16.
+  static I load_pairs(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+  // sum[c] += a[2c + 1] b[1], then sum[c] += a[2c] b[0], for the pair b at `two`.
+  static F dot_pairs(F sum, I a, const float* two) {
+    int32_t pair;
+    std::memcpy(&pair, two, sizeof pair);
+    return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v),
+                             reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair)))};
+  }
+  // For floats that are bf16: sixteen to bf16, one to all lanes, and two to a pair.
+  static void store_bf16(uint16_t* p, F v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(v.v), 16)));
+  }
+  static F set1_bf16(uint16_t v) {
+    return {_mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(uint32_t{v} << 16)))};
+  }
+  static void join_bf16(const float* two, float* pair) {
+    uint32_t bits[2];
+    std::memcpy(bits, two, sizeof bits);
+    const uint32_t joined = bits[0] >> 16 | bits[1];
+    std::memcpy(pair, &joined, sizeof joined);
+  }
+#endif
 
   static B load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
   static B bit_and(B a, int mask) {

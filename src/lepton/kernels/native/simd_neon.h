@@ -13,6 +13,7 @@ struct Simd {
   static constexpr const char* kName = "neon";
   static constexpr int kSignedBias = 0;
   static constexpr bool kWords = false;
+  static constexpr bool kPairProducts = false;
   static constexpr size_t kPanelTile = 1;
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
@@ -177,6 +178,15 @@ struct Simd {
       even.part[i] = vreinterpretq_f32_u32(vshlq_n_u32(pairs, 16));
       odd.part[i] = vreinterpretq_f32_u32(vandq_u32(pairs, high));
     }
+  }
+
+  static F round_to_bf16(F v) {
+    return map<F>([&](int i) {
+      const uint32x4_t bits = vreinterpretq_u32_f32(v.part[i]);
+      const uint32x4_t even = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+      const uint32x4_t up = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), even);
+      return vreinterpretq_f32_u32(vandq_u32(up, vdupq_n_u32(0xffff0000u)));
+    });
   }
 
   static B load_bytes(const uint8_t* p) {

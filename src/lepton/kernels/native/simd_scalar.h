@@ -16,6 +16,8 @@ struct Simd {
   static constexpr int kSignedBias = 0;
   // Whether products go through words (see WordDot) for want of four-way byte products.
   static constexpr bool kWords = false;
+  // Whether pairs of bf16 are multiplied in one instruction.
+  static constexpr bool kPairProducts = false;
   // Panels that many rows pass together.
   static constexpr size_t kPanelTile = 1;
   // Rows of a tile of quantized products, and of float ones.
@@ -188,6 +190,12 @@ struct Simd {
       std::memcpy(&even.lane[i], &e, sizeof e);
       std::memcpy(&odd.lane[i], &o, sizeof o);
     }
+  }
+
+  // To the nearest bf16, ties to even, as a float.
+  static F round_to_bf16(F v) {
+    return map(
+        [&](int i) { return lepton::bfloat16_to_float(lepton::float_to_bfloat16(v.lane[i])); });
   }
 
   static B load_bytes(const uint8_t* p) {

@@ -48,10 +48,9 @@ class NativeExecutor:
 
     Weights are packed into panels once and are exactly those of the checkpoint, unless ``quantize``
     makes float ones smaller. Activations enter products with quantized weights as int8 in groups of
-    32, in two planes (``exact``) or one (``fast``; the head and the last product of an MLP keep
-    two). Keys and values are cached in bfloat16, or in int8 with a scale for each token and head.
-    Where a few of the largest logits suffice, a Q8_0 head computes only those that may be among
-    them.
+    32, in two planes (``exact``), or in one where rounding weighs little (``fast``). Keys and
+    values are cached in bfloat16, or in int8 with a scale for each token and head. Where a few of
+    the largest logits suffice, a Q8_0 head computes only those that may be among them.
     """
 
     def __init__(
@@ -80,12 +79,11 @@ class NativeExecutor:
                 f"{_MAX_THREADS}"
             )
         started = time.perf_counter()
-        planes = 2 if precision == "exact" else 1
         self.threads = threads or inspect_machine().threads
         try:
             self.pool = pool = _native.ThreadPool(self.threads)
             program = _native.Program(
-                pool, network.config.hidden_size, num_blocks, planes, CACHE_TYPES[kv_dtype], isa
+                pool, network.config.hidden_size, num_blocks, precision, CACHE_TYPES[kv_dtype], isa
             )
             builder = _Builder(program, pool, network, quantize)
             builder.add_stages(network.stages)

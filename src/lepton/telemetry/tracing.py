@@ -1,0 +1,107 @@
+"""OpenTelemetry traces of requests: one span for each, and one for each stage it went through.
+
+Spans are made when a request has ended, from times that were noted on its way, so that tracing
+costs nothing while tokens are generated. Names follow the semantic conventions for HTTP and
+generative AI (https://opentelemetry.io/docs/specs/semconv/gen-ai/). No text of prompts or
+completions is in them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lepton.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+SERVICE = "lepton"
+
+Attribute = str | bool | int | float | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a request's time, in seconds of ``time.monotonic``."""
+
+    name: str
+    start: float
+    end: float
+
+
+class Tracing:
+    """Makes spans and hands them to whoever `provider` exports to."""
+
+    def __init__(self, provider: TracerProvider, version: str) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer(SERVICE, version)
+
+    def request(
+        self,
+        name: str,
+        start: float,
+        stages: Sequence[Stage],
+        *,
+        headers: Mapping[str, str],
+        attributes: Mapping[str, Attribute | None],
+        error: str | None = None,
+    ) -> str:
+        """Note a request that began at ``start`` (``time.monotonic``) and ends now; its trace id.
+
+        It continues the trace that a ``traceparent`` header names. None values are left out.
+        """
+        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        parent = TraceContextTextMapPropagator().extract(headers)
+        shift = time.time() - time.monotonic()
+        span = self._tracer.start_span(
+            name,
+            context=parent,
+            kind=SpanKind.SERVER,
+            start_time=_nanoseconds(start + shift),
+            attributes={key: value for key, value in attributes.items() if value is not None},
+        )
+        if span.is_recording():
+            if error is not None:
+                span.set_status(Status(StatusCode.ERROR, error))
+            inside = set_span_in_context(span)
+            for stage in stages:
+                child = self._tracer.start_span(
+                    stage.name, context=inside, start_time=_nanoseconds(stage.start + shift)
+                )
+                child.end(_nanoseconds(stage.end + shift))
+        span.end()
+        return f"{span.get_span_context().trace_id:032x}"
+
+    def close(self) -> None:
+        """Send what has not been sent yet."""
+        self._provider.shutdown()
+
+
+def open_tracing(endpoint: str, version: str) -> Tracing:
+    """Send traces by OTLP over HTTP to a collector, such as ``http://127.0.0.1:4318/v1/traces``.
+
+    What else there is to choose (sampler, headers, resource attributes) comes from OpenTelemetry's
+    own environment variables. Raises ConfigurationError when the extra ``otel`` is not installed.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise ConfigurationError(
+            "tracing is not installed: pip install 'lepton-engine[otel]'"
+        ) from error
+    resource: dict[str, Any] = {"service.name": SERVICE, "service.version": version}
+    provider = TracerProvider(resource=Resource.create(resource))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    return Tracing(provider, version)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)

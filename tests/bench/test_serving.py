@@ -1,0 +1,110 @@
+"""The client counts what a server sends, and the search for a rate finds it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from bench.serving import workloads
+from bench.serving.client import Call, Reply, Report, run_calls
+from bench.serving.report import write_report
+from bench.serving.suite import ServingResults, load_results
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Streams three events of two tokens; refuses prompts that say so; breaks others off."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if b"refuse" in body:
+                self.send_response(429)
+                self.send_header("Retry-After", "7")
+                self.end_headers()
+                self.wfile.write(b'{"error": {"message": "busy"}}')
+                return
+            self.send_response(200)
+            self.end_headers()
+            for number in range(3):
+                self._event(b'{"choices":[{"text":"t%d "}]}' % number)
+                time.sleep(0.05)
+                if b"break" in body:
+                    return
+            self._event(
+                b'{"choices":[],"usage":{"completion_tokens":6,'
+                b'"prompt_tokens_details":{"cached_tokens":4}}}'
+            )
+            self.wfile.write(b"data: [DONE]\n\n")
+
+        def _event(self, data: bytes) -> None:
+            self.wfile.write(b"data: " + data + b"\n\n")
+            self.wfile.flush()
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_replies_are_counted_and_timed(port: int) -> None:
+    calls = [Call({"prompt": "a"}), Call({"prompt": "b"}, at=0.2), Call({"prompt": "refuse"})]
+    report = run_calls(port, "/v1/completions", [*calls, Call({"prompt": "break"})])
+    first, second, refused, broken = report.replies
+    assert (first.status, first.complete, first.tokens, first.cached_tokens) == (200, True, 6, 4)
+    assert (len(first.events), first.text) == (3, "t0 t1 t2 ")
+    assert all(gap > 0.02 for gap in first.gaps)
+    assert second.sent - first.sent > 0.15
+    assert (refused.status, refused.retry_after, refused.complete) == (429, 7, False)
+    assert (broken.complete, broken.status) == (False, 200)
+    assert report.answered == [first, second]
+    assert report.tokens_per_second == pytest.approx(12 / report.seconds)
+    assert report.client_seconds > 0
+
+
+def test_no_server_is_an_error_of_the_call() -> None:
+    (reply,) = run_calls(9, "/", [Call({})]).replies
+    assert (reply.status, reply.complete) == (0, False)
+    assert reply.error
+
+
+@pytest.mark.parametrize("limit", [0.7, 3.0, 5.5])
+def test_the_search_for_a_rate_closes_in(limit: float, monkeypatch: Any) -> None:
+    def poisson(server: Any, prompts: Any, rate: float, seed: int = 0) -> Any:
+        wait = 0.1 if rate <= limit else 3.0
+        reply = Reply(0.0, status=200, complete=True, events=[wait, wait + 0.1])
+        return {}, Report([reply] * len(prompts), 1.0, 0.0)
+
+    monkeypatch.setattr(workloads, "poisson", poisson)
+    trials = workloads.highest_rate(SimpleNamespace(), [[1]] * 4, 3.0, trials=10)
+    best = max(trial.rate for trial in trials if trial.good == 1)
+    assert limit * 0.97 <= best <= limit
+
+
+def test_quantiles() -> None:
+    assert workloads.quantile([3.0, 1.0, 2.0], 0.5) == 2
+    assert workloads.quantile([1.0], 0.99) == 1
+
+
+def test_results_are_kept_and_reported(tmp_path: Any) -> None:
+    file = tmp_path / "results.json"
+    results = ServingResults({"processor": "P", "threads": 2})
+    for number, speed in enumerate((100.0, 300.0, 200.0), start=1):
+        figures = {"tokens_per_second": speed, "good_at_1.00": 1.0}
+        results.samples.append(
+            {"workload": "closed", "engine": "lepton", "round": number, "figures": figures}
+        )
+    results.save(file)
+    assert load_results(file) == results
+    write_report(results, tmp_path / "measured.md")
+    page = (tmp_path / "measured.md").read_text()
+    assert "| lepton | 3 | 200 |" in page
+    assert "good" not in page.split("## ")[1]

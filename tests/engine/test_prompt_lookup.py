@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lepton.engine.prompt_lookup import PromptLookup
+
+tokens = st.lists(st.integers(0, 3), min_size=1, max_size=60)
+
+
+def continued(history: list[int], source: int, count: int) -> list[int]:
+    """What follows ``source``, a loop going on for ever."""
+    text = list(history)
+    for place in range(count):
+        text.append(text[source + place])
+    return text[len(history) :]
+
+
+@given(history=tokens, cuts=st.lists(st.integers(1, 5), max_size=20))
+def test_a_draft_is_what_followed_the_same_tokens_before(
+    history: list[int], cuts: list[int]
+) -> None:
+    lookup = PromptLookup()
+    end = 0
+    for cut in [*cuts, len(history)]:
+        end = min(len(history), end + cut)
+        known = history[:end]
+        lookup.update(known)
+        draft = lookup.draft(known, 6)
+        repeated = known[-1] in known[:-1]
+        assert len(draft) == (6 if repeated else 0)
+        if draft:
+            matching = lookup.num_matching
+            assert matching >= 1
+            sources = [
+                source
+                for source in range(matching, end)
+                if known[source - matching : source] == known[end - matching :]
+            ]
+            assert draft in [continued(known, source, 6) for source in sources]
+
+
+def test_longer_matches_are_preferred_and_followed() -> None:
+    history = [9, 1, 2, 3, 4, 5, 6, 7, 8, 4, 5, 0, 1, 2, 3, 4, 5]
+    lookup = PromptLookup()
+    lookup.update(history)
+    assert lookup.draft(history, 3) == [6, 7, 8]
+    assert lookup.num_matching == 5
+    history += [6, 7]
+    lookup.update(history)
+    assert lookup.draft(history, 2) == [8, 4]
+    assert lookup.num_matching == 7
+
+
+def test_nothing_is_guessed_from_parts_of_tokens() -> None:
+    history = [0x01000000, 0x00000001, 0x00010000]
+    lookup = PromptLookup()
+    lookup.update(history)
+    assert lookup.draft(history, 4) == []

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lepton.engine.step_pacer import StepPacer, tokens_for, work
+
+
+@given(available=st.floats(1, 1e5), start=st.integers(0, 100_000))
+def test_as_many_tokens_as_the_work_allows(available: float, start: int) -> None:
+    count = tokens_for(available, start)
+    assert work(start, count) <= available * (1 + 1e-9) + 1e-3
+    assert work(start, count + 1) > available * (1 - 1e-9)
+
+
+def test_later_tokens_are_more_work() -> None:
+    assert work(0, 100) + work(100, 50) == pytest.approx(work(0, 150))
+    assert work(5000, 10) > 3 * work(0, 10)
+
+
+def test_a_prompt_alone_is_not_bounded() -> None:
+    pacer = StepPacer(0.1)
+    assert math.isinf(pacer.prefill_work(0))
+    assert pacer.prefill_tokens(0) == 0
+
+
+def test_prompts_get_the_time_that_completions_leave() -> None:
+    pacer = StepPacer(0.1)
+    for _ in range(50):
+        pacer.note(8, 0.0, 0.02)
+        pacer.note(8, 100.0, 0.02 + 100 * 0.001)
+    assert pacer.decode_seconds(8) == pytest.approx(0.02)
+    assert pacer.prefill_work(8) == pytest.approx(80, rel=0.01)
+
+
+def test_dearer_steps_are_believed_sooner_than_cheaper_ones() -> None:
+    pacer = StepPacer(0.1)
+    pacer.note(0, 100.0, 0.1)
+    before = pacer.prefill_work(1)
+    pacer.note(0, 100.0, 0.2)
+    after = pacer.prefill_work(1)
+    assert after < 0.75 * before
+    pacer.note(0, 100.0, 0.1)
+    assert pacer.prefill_work(1) < 0.8 * before
+
+
+def test_one_stalled_step_does_not_starve_prompts() -> None:
+    pacer = StepPacer(0.1)
+    for _ in range(20):
+        pacer.note(1, 0.0, 0.005)
+        pacer.note(1, 50.0, 0.055)
+    pacer.note(1, 50.0, 60.0)
+    pacer.note(1, 0.0, 60.0)
+    assert pacer.prefill_work(1) >= 16
+    for _ in range(60):
+        pacer.note(1, 0.0, 0.005)
+        pacer.note(1, 50.0, 0.055)
+    assert pacer.prefill_work(1) > 80
+
+
+def test_sizes_that_were_not_seen_follow_those_that_were() -> None:
+    pacer = StepPacer(0.1)
+    assert pacer.decode_seconds(4) == 0
+    pacer.note(1, 0.0, 0.003)
+    assert 0.003 < pacer.decode_seconds(2) < pacer.decode_seconds(8) < pacer.decode_seconds(600)
+    pacer.note(8, 0.0, 0.004)
+    assert pacer.decode_seconds(8) == pytest.approx(0.004)
+    assert pacer.decode_seconds(6) < pacer.decode_seconds(8)

@@ -1,0 +1,42 @@
+"""A small encoder of random weights in a folder, for tests above the models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+WORDS = 200
+
+
+def tokenizer() -> Tokenizer:
+    # RoBERTa counts positions without tokens of number 1.
+    special = {"[PAD]": 0, "[MASK]": 1, "[CLS]": 2, "[SEP]": 3, "[UNK]": 4}
+    words = special | {f"w{n}": n for n in range(5, WORDS)}
+    library = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return library
+
+
+def save_bert(folder: Path, kind: str = "BertModel", **options: object) -> Path:
+    torch.manual_seed(7)
+    config = transformers.BertConfig(
+        vocab_size=WORDS,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        **options,
+    )
+    getattr(transformers, kind)(config).eval().save_pretrained(folder)
+    tokenizer().save(str(folder / "tokenizer.json"))
+    return folder

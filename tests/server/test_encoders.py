@@ -1,0 +1,135 @@
+"""Encoders over HTTP: small random weights behind the whole application."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import openai
+import pytest
+from starlette.testclient import TestClient
+
+from lepton.engine import LLM, AsyncEncoder, EncoderEngine, EngineConfig
+from lepton.models.encoder_loader import load_encoder
+from lepton.server import create_app
+
+sys.path.append(str(Path(__file__).parents[1] / "models"))
+from encoder_samples import save_bert
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    labels = {0: "refund", 1: "delivery", 2: "other"}
+    return {
+        "embedder": save_bert(tmp_path_factory.mktemp("embedder")),
+        "classifier": save_bert(
+            tmp_path_factory.mktemp("classifier"), "BertForSequenceClassification", id2label=labels
+        ),
+        "ranker": save_bert(
+            tmp_path_factory.mktemp("ranker"), "BertForSequenceClassification", num_labels=1
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def client(folders) -> Iterator[TestClient]:
+    def load() -> dict[str, AsyncEncoder]:
+        return {
+            name: AsyncEncoder(EncoderEngine(load_encoder(folder), EngineConfig(threads=1)))
+            for name, folder in folders.items()
+        }
+
+    with TestClient(create_app(None, encoders=load), base_url="http://localhost") as client:
+        for _ in range(200):
+            if client.get("/readyz").status_code == 200:
+                break
+        yield client
+
+
+def post(client: TestClient, path: str, **body: object) -> dict:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_vectors_are_those_of_the_library(client, folders) -> None:
+    texts = ["w5 w6", "", "w9 w10 w11"]
+    answer = post(client, "/v1/embeddings", model="embedder", input=texts)
+    with LLM(folders["embedder"], threads=1) as llm:
+        expected = llm.embed(texts)
+    found = np.array([entry["embedding"] for entry in answer["data"]], np.float32)
+    np.testing.assert_array_equal(found, expected)
+    assert answer["usage"] == {"prompt_tokens": 11, "total_tokens": 11}
+    assert [entry["index"] for entry in answer["data"]] == [0, 1, 2]
+
+
+def test_base64_dimensions_and_token_ids(client) -> None:
+    plain = post(client, "/v1/embeddings", model="embedder", input=[[2, 5, 6, 3]], dimensions=8)
+    coded = post(
+        client, "/v1/embeddings", model="embedder", input="w5 w6", dimensions=8,
+        encoding_format="base64",
+    )  # fmt: skip
+    vector = np.frombuffer(base64.b64decode(coded["data"][0]["embedding"]), "<f4")
+    np.testing.assert_array_equal(vector, np.float32(plain["data"][0]["embedding"]))
+
+
+def test_the_openai_client_embeds(client) -> None:
+    api = openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=client)
+    answer = api.embeddings.create(model="embedder", input=["w5", "w6 w7"])
+    assert [len(entry.embedding) for entry in answer.data] == [32, 32]
+
+
+def test_rerank_score_and_classify(client, folders) -> None:
+    documents = ["w20 w21", {"text": "w30"}, "w40 w41 w42"]
+    ranked = post(
+        client, "/v1/rerank", model="ranker", query="w5 w6", documents=documents, top_n=2,
+        return_documents=True,
+    )["results"]  # fmt: skip
+    texts = ["w20 w21", "w30", "w40 w41 w42"]
+    with LLM(folders["ranker"], threads=1) as llm:
+        expected = llm.rerank("w5 w6", texts, top_n=2)
+    assert [entry["index"] for entry in ranked] == [entry.index for entry in expected]
+    assert ranked[0]["relevance_score"] == pytest.approx(expected[0].score, abs=1e-6)
+    assert ranked[0]["document"] == {"text": texts[ranked[0]["index"]]}
+    scores = post(client, "/v1/score", model="ranker", text_1="w5 w6", text_2=texts)["data"]
+    assert scores[expected[0].index]["score"] == pytest.approx(expected[0].score, abs=1e-6)
+    (entry,) = post(client, "/v1/classify", input="w5")["data"]
+    assert entry["num_classes"] == 3
+    assert entry["scores"][entry["label"]] == max(entry["probs"])
+    assert sum(entry["probs"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("/v1/embeddings", {"model": "embedder"}, 400, "input"),
+        ("/v1/embeddings", {"model": "nobody", "input": "w5"}, 404, "model"),
+        ("/v1/embeddings", {"model": "embedder", "input": []}, 400, "input"),
+        ("/v1/embeddings", {"model": "embedder", "input": [[7_000]]}, 400, "input"),
+        ("/v1/embeddings", {"input": "w5", "dimensions": 33}, 400, "dimensions"),
+        ("/v1/embeddings", {"model": "classifier", "input": "w5"}, 400, None),
+        ("/v1/embeddings", {"input": "w5", "prompt_name": "x"}, 400, "prompt_name"),
+        ("/v1/score", {"model": "ranker", "text_1": ["w5", "w6"], "text_2": ["w7"]}, 400, "text_2"),
+        ("/v1/classify", {"model": "ranker", "input": []}, 400, "input"),
+        ("/v1/completions", {"model": "embedder", "prompt": "w5"}, 404, "model"),
+    ],
+)  # fmt: skip
+def test_requests_that_cannot_be_answered(client, path, body, status, param) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["param"] == param
+
+
+def test_models_and_metrics(client) -> None:
+    listed = {entry["id"]: entry for entry in client.get("/v1/models").json()["data"]}
+    assert {name: entry["task"] for name, entry in listed.items()} == {
+        "embedder": "embed",
+        "classifier": "classify",
+        "ranker": "rank",
+    }
+    post(client, "/v1/embeddings", model="embedder", input="w5")
+    metrics = client.get("/metrics").text
+    assert 'lepton_encoder_tokens_total{model_name="embedder"}' in metrics
