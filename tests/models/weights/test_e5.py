@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lepton.errors import ModelFormatError
@@ -115,6 +115,7 @@ def test_a_file_that_ends_early_is_refused(end, tmp_path_factory) -> None:
 
 
 @given(place=st.integers(4, 600), value=st.integers(0, 255))
+@example(place=8, value=1)
 @settings(max_examples=150, deadline=None)
 def test_damage_is_refused_or_harmless(place, value, tmp_path_factory) -> None:
     file = tmp_path_factory.mktemp("damaged") / "damaged.bin"

@@ -203,7 +203,10 @@ def _read_directory(
         if shape is None or kind not in (0, 1):
             raise cursor.error(f"tensor {short!r:.40} of type {kind} is not known")
         tensor_type = TensorType.Q4_0 if kind == 1 else TensorType.F32
-        expected = math.prod(shape[:-1]) * row_bytes(tensor_type, shape[-1])
+        try:
+            expected = math.prod(shape[:-1]) * row_bytes(tensor_type, shape[-1])
+        except ValueError as error:
+            raise ModelFormatError(str(error), file=cursor.file.path, tensor=short) from None
         if nbytes != expected or start + nbytes > cursor.file.size:
             raise ModelFormatError(
                 f"has {values:,} values in {nbytes:,} bytes at {start:,}; {shape} takes "
