@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -135,14 +136,16 @@ def explain_errors(path: Path) -> Iterator[None]:
         raise DataError(f"cannot be written: {reason}{way_out}", file=path) from error
 
 
-class _Sink:
+class _Sink(ABC):
     """Rows into one format."""
 
+    @abstractmethod
     def write(self, values: Sequence[str | None]) -> None:
-        raise NotImplementedError
+        """Add a row."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Finish the file."""
 
 
 class _DelimitedSink(_Sink):

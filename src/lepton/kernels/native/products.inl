@@ -183,8 +183,8 @@ constexpr auto choose_dot() {
 template <class Layout, Planes P>
 using DotOf = decltype(choose_dot<Layout, P>());
 
-// What a sum is of: of first numbers, for want of others; of first numbers that are 256th parts of
-// whole ones, and of which some are to be widened; of whole ones.
+// Whether sums are of first numbers, 256th parts of whole ones, and are widened where a row has a
+// second plane.
 template <class Dot, Planes P>
 constexpr bool kWidens = P == Planes::kAdaptive && Dot::kWidens;
 
