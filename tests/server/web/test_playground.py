@@ -207,8 +207,8 @@ def test_everything_is_reached_by_keyboard(endless) -> None:
     keyboard.press("Shift+Enter")
     keyboard.type("At least ten pages.")
     keyboard.press("Enter")
-    assert endless.requests[0]["messages"][0]["content"] == f"{STORY}\nAt least ten pages."
     expect(endless.answer).to_have_text(re.compile(r"\w"))
+    assert endless.requests[0]["messages"][0]["content"] == f"{STORY}\nAt least ten pages."
     keyboard.press("Escape")
     assert endless.ended() == "stopped"
 
