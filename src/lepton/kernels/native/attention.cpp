@@ -34,15 +34,18 @@ float store_int8(const float* values, size_t count, const CodeAt& code_at) {
 
 }  // namespace
 
-KvCache::KvCache(CacheType type, size_t num_blocks, size_t num_kv_heads, size_t head_dim) {
+KvCache::KvCache(CacheType type, size_t num_kv_heads, size_t head_dim) {
   view_.type = type;
   view_.num_kv_heads = num_kv_heads;
   view_.head_dim = head_dim;
   view_.padded_dim = round_up(head_dim, 16);
   view_.unit_bytes = view_.scales_offset() +
                      (type == CacheType::kInt8 ? 2 * kCacheBlockTokens * sizeof(float) : 0);
-  data_ = AlignedBuffer(num_blocks * bytes_per_block());
-  view_.data = data_.data();
+}
+
+void KvCache::place(uint8_t* data, size_t block_stride) {
+  view_.data = data;
+  view_.block_stride = block_stride;
 }
 
 void KvCache::store(size_t block, size_t slot, size_t head, const float* key,

@@ -14,11 +14,14 @@ namespace lepton {
 
 class ThreadPool;
 
-// Keys and values of one layer in blocks of 16 tokens.
+// Keys and values of one layer in blocks of 16 tokens, in memory that the caller owns.
 class KvCache {
  public:
   KvCache() = default;
-  KvCache(CacheType type, size_t num_blocks, size_t num_kv_heads, size_t head_dim);
+  KvCache(CacheType type, size_t num_kv_heads, size_t head_dim);
+
+  // Block b lies `block_stride` · b bytes after `data`; to be called before anything else is done.
+  void place(uint8_t* data, size_t block_stride);
 
   const CacheView& view() const { return view_; }
   size_t bytes_per_block() const { return view_.num_kv_heads * view_.unit_bytes; }
@@ -28,7 +31,6 @@ class KvCache {
 
  private:
   CacheView view_{};
-  AlignedBuffer data_;
 };
 
 // What the queries of a layer do with its cache.

@@ -30,6 +30,7 @@ using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::c
 using IntTable = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatRows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+using Blocks = nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>>;
 
 Floats new_floats(size_t rows, size_t columns) {
   float* data = new float[rows * columns];
@@ -239,6 +240,13 @@ NB_MODULE(_native, m) {
       .def_prop_ro("vocab_size", &BoundProgram::vocab_size)
       .def_prop_ro("num_blocks", &BoundProgram::num_blocks)
       .def_prop_ro("bytes_per_block", &BoundProgram::bytes_per_block)
+      .def_prop_ro(
+          "cache",
+          [](nb::object self) {
+            const auto& program = nb::cast<const BoundProgram&>(self);
+            return Blocks(program.cache(), {program.num_blocks(), program.bytes_per_block()}, self);
+          },
+          "The cache uint8 [blocks, bytes of one], not a copy; not to be used during a step.")
       .def_prop_ro("isa", [](const BoundProgram& p) { return std::string(p.isa()); });
 
   bind_attention(m);

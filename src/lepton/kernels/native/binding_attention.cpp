@@ -30,11 +30,14 @@ void check(bool valid, const char* message) {
 // A cache that knows how many blocks it has.
 struct CheckedCache {
   CheckedCache(const std::string& type, size_t num_blocks, size_t num_kv_heads, size_t head_dim)
-      : cache(parse_cache_type(type), num_blocks, num_kv_heads, head_dim), num_blocks(num_blocks) {
+      : cache(parse_cache_type(type), num_kv_heads, head_dim), num_blocks(num_blocks) {
     check(num_blocks > 0 && num_kv_heads > 0 && head_dim > 0 && head_dim % 2 == 0,
           "a cache needs blocks, heads and an even head_dim");
+    memory = AlignedBuffer(num_blocks * cache.bytes_per_block());
+    cache.place(memory.data(), cache.bytes_per_block());
   }
 
+  AlignedBuffer memory;
   KvCache cache;
   size_t num_blocks;
 };

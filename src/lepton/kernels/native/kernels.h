@@ -67,6 +67,7 @@ enum class CacheType { kBFloat16, kInt8 };
 struct CacheView {
   CacheType type;
   uint8_t* data;
+  size_t block_stride;  // bytes from block to block
   size_t num_kv_heads;
   size_t head_dim;
   size_t padded_dim;  // head_dim rounded up to 16
@@ -78,7 +79,7 @@ struct CacheView {
     return values_offset() + padded_dim / 2 * pair_bytes();
   }
   [[gnu::always_inline]] uint8_t* unit(size_t block, size_t head) const {
-    return data + (block * num_kv_heads + head) * unit_bytes;
+    return data + block * block_stride + head * unit_bytes;
   }
 };
 

@@ -107,6 +107,7 @@ size_t Program::add_rope(RopeTable rope) {
 }
 
 void Program::add_attention(AttentionStage s) {
+  check(!head_.matrix, "attention must be added before the head");
   check(s.head_dim > 0 && s.head_dim % 2 == 0, "head_dim must be positive and even");
   check(s.num_kv_heads > 0 && s.num_heads > 0 && s.num_heads % s.num_kv_heads == 0,
         "num_heads must be a multiple of num_kv_heads");
@@ -122,7 +123,7 @@ void Program::add_attention(AttentionStage s) {
   check_linear(s.output, hidden_, s.num_heads * s.head_dim,
                "attention output weights have the wrong shape");
   auto layer = std::make_unique<Layer>();
-  layer->cache = KvCache(cache_type_, num_blocks_, s.num_kv_heads, s.head_dim);
+  layer->cache = KvCache(cache_type_, s.num_kv_heads, s.head_dim);
   layer->attention = std::move(s);
   layers_.push_back(std::move(layer));
 }
@@ -144,8 +145,23 @@ void Program::set_head(NormWeights norm, LinearWeights output) {
   check(norm.weight.size() == hidden_, "head norm must have hidden weights");
   check(output.matrix != nullptr, "head weights are missing");
   check_linear(output, output.matrix->rows(), hidden_, "head weights have the wrong shape");
+  place_caches();
   head_norm_ = std::move(norm);
   head_ = std::move(output);
+}
+
+// Layers lie next to each other in a block, so that the system has few new pages to give when new
+// blocks are used; were a cache as long as a page of 2 MiB, all layers would come to its end at
+// once, and clearing their next pages takes 5 ms each.
+void Program::place_caches() {
+  const size_t stride = bytes_per_block();
+  cache_ = AlignedBuffer(num_blocks_ * stride);
+  uint8_t* data = cache_.data();
+  for (const auto& layer : layers_) {
+    if (!layer->attention) continue;
+    layer->cache.place(data, stride);
+    data += layer->cache.bytes_per_block();
+  }
 }
 
 size_t Program::vocab_size() const { return head_.matrix ? head_.matrix->rows() : 0; }

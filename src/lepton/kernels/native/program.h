@@ -51,8 +51,8 @@ struct GatedMlpStage {
   std::optional<NormWeights> post_norm;
 };
 
-// Stages are added once, in order, then forward() runs them any number of times. One caller at
-// a time: a second one gets std::logic_error.
+// Stages are added once, in order, the head last, then forward() runs them any number of times. One
+// caller at a time: a second one gets std::logic_error.
 class Program {
  public:
   // `planes` of int8 activations, adaptive or two, in all products but the head's, which takes two;
@@ -70,6 +70,8 @@ class Program {
   size_t vocab_size() const;
   size_t num_blocks() const { return num_blocks_; }
   size_t bytes_per_block() const;
+  // The cache, block after block, each with its keys and values of all layers.
+  uint8_t* cache() const { return cache_.data(); }
   const char* isa() const { return kernels_.name; }
 
   // Writes logits [num_logits, vocab_size]; where the batch says that the largest suffice, others
@@ -82,6 +84,7 @@ class Program {
   struct Worker;
   struct Buffers;
 
+  void place_caches();
   void validate(const BatchView& batch) const;
   void check_owners(const BatchView& batch) const;
   void embed(const BatchView& batch);
@@ -105,6 +108,7 @@ class Program {
   const size_t num_blocks_;
   const Planes planes_;
   const CacheType cache_type_;
+  AlignedBuffer cache_;  // made with the head, once all layers are known
   SharedMatrix embedding_;
   float embedding_scale_ = 1.0f;
   std::vector<RopeTable> ropes_;

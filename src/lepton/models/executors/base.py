@@ -15,6 +15,7 @@ BLOCK_SIZE = 16
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
+UInt8Array = npt.NDArray[np.uint8]
 CacheType = Literal["bfloat16", "int8", "float32"]
 """How keys and values are stored."""
 

@@ -18,6 +18,7 @@ from lepton.models.executors.base import (
     KvDtype,
     Precision,
     Quantize,
+    UInt8Array,
     check_choice,
 )
 from lepton.models.executors.packing import pack_matrix, packed_types
@@ -131,6 +132,11 @@ class NativeExecutor:
     def bytes_per_block(self) -> int:
         """Memory one block takes over all layers."""
         return self._running().bytes_per_block
+
+    @property
+    def cache(self) -> UInt8Array:
+        """The cache's memory uint8 [num_blocks, bytes_per_block]; not to be kept after close()."""
+        return self._running().cache
 
     @property
     def isa(self) -> str:
