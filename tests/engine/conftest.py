@@ -126,7 +126,10 @@ def history_logits(history: list[int], vocab_size: int = VOCAB_SIZE) -> np.ndarr
 
 
 class Guesser:
-    """Drafts for every completion: right tokens as far as chance has it, then a wrong one."""
+    """Drafts for every completion: right tokens as far as chance has it, then a wrong one.
+
+    Stands in for the whole speculator, so that drafts are verified where they do not pay.
+    """
 
     def __init__(self, seed: int, longest: int = 5) -> None:
         self.random = random.Random(seed)
@@ -138,6 +141,11 @@ class Guesser:
             for sequence in sequences
             if sequence.num_pending == 1 and sequence.num_generated
         }
+
+    def forget(self, sequence: Any, *, trusted: bool = True) -> None:
+        """Nothing is kept."""
+
+    clear = close = lambda self: None
 
     def _draft(self, token_ids: list[int]) -> list[int]:
         history = list(token_ids)

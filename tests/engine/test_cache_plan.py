@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lepton.engine.cache_plan import build_executor, plan_cache
+from lepton.engine.cache_plan import build_executors, plan_cache, plan_draft_blocks
 from lepton.engine.config import EngineConfig
 from lepton.errors import ConfigurationError
 from lepton.telemetry.machine import Machine, inspect_machine
@@ -89,9 +89,20 @@ def test_a_context_beyond_the_model_is_refused() -> None:
 
 def test_the_executor_may_have_fewer_blocks_than_planned(toy: Any) -> None:
     config = toy.make_config(num_blocks=10, context_length=400)
-    executor, context_length = build_executor(toy.make_model(512), config)
-    assert executor.num_blocks == 10
-    assert context_length == 160
+    built = build_executors(toy.make_model(512), config, None)
+    assert built.main.num_blocks == 10
+    assert built.context_length == 160
+    assert built.draft is None
+
+
+def test_a_draft_model_gets_a_few_contexts_of_an_eighth_of_the_cache() -> None:
+    roomy = EngineConfig(cache_memory=8 * 10**6)
+    assert plan_draft_blocks(roomy, 320, 100, machine(10**9)) == 4 * 20
+    tight = EngineConfig(cache_memory=8 * 10_000)
+    assert plan_draft_blocks(tight, 320, 400, machine(10**9)) == 25
+    assert plan_draft_blocks(tight, 320, 10**6, machine(10**9)) == 16
+    one = EngineConfig(max_sequences=1, context_length=160)
+    assert plan_draft_blocks(one, 320, 100, machine(10**9)) == 10
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lepton.engine import LLM, AsyncEngine, EngineConfig, RequestOutput, SamplingParams
+from lepton.engine.prompt_lookup import LookupSource
 from lepton.engine.sampler import Sampler
 from lepton.engine.speculation import Speculator
 from lepton.models.loader import Model, load_model
@@ -134,7 +135,7 @@ class EveryGuess(Speculator):
     def _may_pay(self, rows: int) -> bool:
         return True
 
-    def _best(self, rows: int, chances: list[float]) -> int:
+    def _best(self, rows: int, chances: Sequence[float], seconds: float = 0.0) -> int:
         return len(chances)
 
 
@@ -144,7 +145,7 @@ def test_speculation_changes_no_token(llm: LLM, model: Model, params: SamplingPa
         expected = [plain.chat(each, params)[0].outputs for each in COPYING]
     core = llm._core
     before = core.stats()
-    speculator, core.speculator = core.speculator, EveryGuess(core.pacer, 12)
+    speculator, core.speculator = core.speculator, EveryGuess(LookupSource(), core.pacer, 12)
     try:
         alone = [llm.chat(each, params)[0].outputs for each in COPYING]
         crowd = [output.outputs for output in llm.chat(COPYING * 3, params)]

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from lepton.engine.core import EngineCore
+from lepton.engine.draft_model import DraftModel
+from lepton.engine.prompt_lookup import LookupSource
+from lepton.engine.proposals import Proposal
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.speculation import Speculator
 from lepton.engine.step_pacer import StepPacer
@@ -54,18 +57,18 @@ def follow(speculator: Speculator, sequence: Any, text: list[int]) -> list[int]:
 
 
 def test_copied_text_is_drafted_far_and_noise_is_not() -> None:
-    speculator = Speculator(pacer(), 8)
+    speculator = Speculator(LookupSource(), pacer(), 8)
     copying = Decoding([*COPIED, COPIED[0]], 400)
     lengths = follow(speculator, copying, COPIED[:300])
     assert len(lengths) < 60
     assert max(lengths) == 8
     noisy = Decoding(NOISE[:1], 0)
-    lengths = follow(Speculator(pacer(more=0.3), 8), noisy, NOISE)
+    lengths = follow(Speculator(LookupSource(), pacer(more=0.3), 8), noisy, NOISE)
     assert sum(lengths[100:]) < 0.1 * len(lengths)
 
 
 def test_speculation_comes_back_when_copying_begins() -> None:
-    speculator = Speculator(pacer(more=0.3), 8)
+    speculator = Speculator(LookupSource(), pacer(more=0.3), 8)
     text = [*NOISE[:200], *COPIED[:150]]
     sequence = Decoding([*COPIED, NOISE[0]], 400)
     lengths = follow(speculator, sequence, text)
@@ -73,27 +76,81 @@ def test_speculation_comes_back_when_copying_begins() -> None:
     assert max(lengths[-10:]) >= 4
 
 
+class Priced:
+    """A source whose tokens take time, from a text that is known; they may be wrong by one."""
+
+    expected = (0.6,)
+
+    def __init__(self, text: list[int], price: float) -> None:
+        self.text = text
+        self.price = price
+        self.right = True
+        self.num_proposed = 0
+
+    def seconds(self, num_sequences: int) -> float:
+        return self.price
+
+    def propose(self, sequences: Any, counts: Any) -> list[Proposal]:
+        proposals = []
+        for sequence, count in zip(sequences, counts, strict=True):
+            tokens = self.text[sequence.num_generated :][:count]
+            self.num_proposed += len(tokens)
+            wrong = [token + 1 for token in tokens]
+            proposals.append(Proposal(tokens if self.right else wrong, [0] * len(tokens)))
+        return proposals
+
+    def forget(self, sequence: Any, *, trusted: bool = True) -> None:
+        """Nothing is kept."""
+
+    clear = close = lambda self: None
+
+
+def test_what_takes_time_is_asked_as_far_as_it_pays() -> None:
+    cheap, dear = Priced(NOISE, 0.05), Priced(NOISE, 2.0)
+    lengths = follow(Speculator(cheap, pacer(), 8), Decoding([9, *NOISE[:1]], 1), NOISE)
+    assert max(lengths) == 8
+    assert len(lengths) < 80
+    follow(Speculator(dear, pacer(), 8), Decoding([9, *NOISE[:1]], 1), NOISE)
+    assert dear.num_proposed == 0
+
+
+def test_what_takes_time_is_tried_now_and_then_when_it_was_wrong() -> None:
+    text = [*NOISE, *NOISE]
+    source = Priced(text, 0.05)
+    speculator, sequence = Speculator(source, pacer(), 8), Decoding([9, *NOISE[:1]], 1)
+    source.right = False
+    lengths = follow(speculator, sequence, NOISE)
+    assert sum(lengths[100:]) < 10
+    before = source.num_proposed
+    assert before < len(NOISE) / 2
+    source.right = True
+    follow(speculator, sequence, text)
+    assert source.num_proposed > before + 100
+
+
 def test_drafts_stop_where_rows_cost_as_much_as_tokens() -> None:
     many = [Decoding([*COPIED, *COPIED[:50]], 400) for _ in range(16)]
-    assert Speculator(pacer(more=0.9), 8).drafts(many) == {}
-    assert Speculator(pacer(more=0.01), 8).drafts(many)
+    assert Speculator(LookupSource(), pacer(more=0.9), 8).drafts(many) == {}
+    assert Speculator(LookupSource(), pacer(more=0.01), 8).drafts(many)
 
 
 def test_nothing_is_drafted_before_steps_were_measured_or_beyond_the_end() -> None:
     sequence = Decoding([*COPIED, *COPIED[:50]], 400)
-    assert Speculator(StepPacer(1.0), 8).drafts([sequence]) == {}
+    assert Speculator(LookupSource(), StepPacer(1.0), 8).drafts([sequence]) == {}
     sequence.request.max_tokens = 53
-    (draft,) = Speculator(pacer(), 8).drafts([sequence]).values()
+    (draft,) = Speculator(LookupSource(), pacer(), 8).drafts([sequence]).values()
     assert draft == COPIED[50:52]
     sequence.request.max_tokens = 51
-    assert Speculator(pacer(), 8).drafts([sequence]) == {}
+    assert Speculator(LookupSource(), pacer(), 8).drafts([sequence]) == {}
 
 
 def test_a_guess_that_fails_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    speculator = Speculator(pacer(), 8)
+    speculator = Speculator(LookupSource(), pacer(), 8)
     broken, fine = (Decoding([*COPIED, *COPIED[:50]], 400) for _ in range(2))
     assert set(speculator.drafts([broken, fine])) == {broken, fine}
-    monkeypatch.setattr(broken.guess.lookup, "update", None)
+    assert isinstance(speculator.source, LookupSource)
+    monkeypatch.setattr(speculator.source._lookups[broken], "update", None)  # type: ignore[index]
+    monkeypatch.setattr(speculator.source, "forget", lambda *_, trusted: None)
     broken.token_ids.append(COPIED[50])
     assert set(speculator.drafts([broken, fine])) == {fine}
     assert set(speculator.drafts([broken, fine])) == {fine}
@@ -126,14 +183,15 @@ def test_drafts_change_nothing(toy: Any, params: SamplingParams, seed: int) -> N
     assert core.pool.num_free == core.pool.num_blocks
 
 
-def test_sampled_tokens_keep_their_distribution(toy: Any) -> None:
+@pytest.mark.parametrize("source", ["guesses", "draft model"])
+def test_sampled_tokens_keep_their_distribution(toy: Any, source: str) -> None:
     """Two tokens sampled with drafts, over many seeds, against the exact probabilities.
 
     Pearson's chi-squared over the outcomes that are expected often enough; the limit is the
     99.9 % quantile by Wilson and Hilferty's approximation (doi:10.1073/pnas.17.12.684).
     """
     core = EngineCore(toy.make_model(), toy.make_config(max_sequences=64, max_step_tokens=512))
-    core.speculator = toy.Guesser(1)
+    core.speculator = toy.Guesser(1) if source == "guesses" else eager_draft(toy, core)
     samples, prompt = 2500, [5, 6, 7]
     for number in range(samples):
         params = SamplingParams(seed=number, max_tokens=4, top_k=6, ignore_eos=True)
@@ -155,6 +213,28 @@ def test_sampled_tokens_keep_their_distribution(toy: Any) -> None:
     limit = freedom * (1 - 2 / (9 * freedom) + 3.09 * (2 / (9 * freedom)) ** 0.5) ** 3
     assert freedom > 30
     assert statistic < limit
+
+
+def eager_draft(toy: Any, core: EngineCore) -> Speculator:
+    """Verifies all that a draft model proposes which thinks much, not quite, like the model."""
+
+    class Alike(toy.HashExecutor):
+        def forward(self, batch: Any) -> Any:
+            logits = super().forward(batch)
+            kept = logits > np.finfo(np.float32).min
+            return np.where(kept, logits + np.sin(np.arange(self.vocab_size)), logits).astype("f4")
+
+    class Eager(Speculator):
+        def _may_pay(self, rows: int) -> bool:
+            return True
+
+        def _counts(self, guesses: Any) -> list[int]:
+            return [2] * len(guesses)
+
+        def _best(self, rows: int, chances: Any, seconds: float = 0.0) -> int:
+            return len(chances)
+
+    return Eager(DraftModel(Alike(256), toy.VOCAB_SIZE, 512, 1.0), core.pacer, 2)
 
 
 def probabilities(toy: Any, history: list[int], top_k: int) -> list[tuple[int, float]]:

@@ -25,6 +25,11 @@ WORKING_BYTES = 64 * 2**20
 """Activations and logits of a step, and what the loop itself needs."""
 
 
+_DRAFT_CONTEXTS, _DRAFT_SHARE = 4, 8
+"""A draft model gets a cache of so many full contexts, at most one part in so many of the cache's
+memory."""
+
+
 @dataclass(frozen=True)
 class CachePlan:
     """The size of the KV cache."""
@@ -33,31 +38,79 @@ class CachePlan:
     context_length: int
 
 
-def build_executor(model: Model, config: EngineConfig) -> tuple[Executor, int]:
-    """The executor with a cache of the planned size, and the context length that fits it."""
-    choice = config.executor
-    cache_type = CACHE_TYPES[config.kv_dtype] if choice == "native" else "float32"
-    block_bytes = executors.cache_bytes_per_block(model.config, cache_type)
-    other_bytes = 0
-    if choice == "native":
-        weights = footprint(
-            model.checkpoint, model.config, config.quantize, config.kv_dtype
-        ).weights
-        other_bytes = weights + WORKING_BYTES
-    plan = plan_cache(config, model.config.context_length, block_bytes, other_bytes)
-    if callable(choice):
-        executor = choice(model, plan.num_blocks)
-    else:
-        executor = executors.build_executor(
-            model,
-            choice,
-            num_blocks=plan.num_blocks,
-            threads=config.threads,
-            precision=config.precision,
-            kv_dtype=config.kv_dtype,
-            quantize=config.quantize,
+@dataclass(frozen=True)
+class BuiltExecutors:
+    """Executors with caches of the planned sizes."""
+
+    main: Executor
+    context_length: int
+    """What fits the cache of the model."""
+    draft: Executor | None
+
+
+def build_executors(model: Model, config: EngineConfig, draft: Model | None) -> BuiltExecutors:
+    """The executors of a model and of the one that drafts for it.
+
+    Raises ConfigurationError as ``plan_cache`` does.
+    """
+    machine = inspect_machine()
+    other_bytes = _weight_bytes(model, config)
+    draft_blocks = 0
+    if draft is not None:
+        draft_block_bytes = _block_bytes(draft, config)
+        draft_blocks = plan_draft_blocks(
+            config, draft.config.context_length, draft_block_bytes, machine
         )
-    return executor, min(plan.context_length, executor.num_blocks * BLOCK_SIZE)
+        other_bytes += _weight_bytes(draft, config) + draft_blocks * draft_block_bytes
+    plan = plan_cache(
+        config, model.config.context_length, _block_bytes(model, config), other_bytes, machine
+    )
+    main = _build(model, config, plan.num_blocks)
+    return BuiltExecutors(
+        main,
+        min(plan.context_length, main.num_blocks * BLOCK_SIZE),
+        None if draft is None else _build(draft, config, draft_blocks),
+    )
+
+
+def plan_draft_blocks(
+    config: EngineConfig, model_context: int, block_bytes: int, machine: Machine
+) -> int:
+    """Blocks for the few sequences that speculation pays for; at least the smallest context."""
+    context = min(config.context_length or model_context, model_context)
+    allowed = config.cache_memory or machine.available_memory // CACHE_SHARE
+    wanted = min(_DRAFT_CONTEXTS, config.max_sequences) * blocks_for(context)
+    least = blocks_for(min(_SMALLEST_CONTEXT, context))
+    return max(least, min(wanted, allowed // _DRAFT_SHARE // block_bytes))
+
+
+def _block_bytes(model: Model, config: EngineConfig) -> int:
+    native = config.executor == "native"
+    cache_type = CACHE_TYPES[config.kv_dtype] if native else "float32"
+    return executors.cache_bytes_per_block(model.config, cache_type)
+
+
+def _weight_bytes(model: Model, config: EngineConfig) -> int:
+    """Bytes of packed weights, and what a step needs beside them; 0 where nobody knows."""
+    if config.executor != "native":
+        return 0
+    found = footprint(model.checkpoint, model.config, config.quantize, config.kv_dtype)
+    return found.weights + WORKING_BYTES
+
+
+def _build(model: Model, config: EngineConfig, num_blocks: int) -> Executor:
+    choice = config.executor
+    if callable(choice):
+        return choice(model, num_blocks)
+    return executors.build_executor(
+        model,
+        choice,
+        num_blocks=num_blocks,
+        threads=config.threads,
+        precision=config.precision,
+        kv_dtype=config.kv_dtype,
+        quantize=config.quantize,
+    )
 
 
 def plan_cache(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lepton.errors import ConfigurationError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     ExecutorFactory = Callable[[Model, int], Executor]
 
-Speculation = Literal["lookup", "off"]
+Speculation = Literal["lookup", "draft", "off"]
 
 _NATIVE_CHOICES = {
     "precision": Precision,
@@ -50,8 +51,11 @@ class EngineConfig:
     prefix_cache: bool = True
     """Find prompts, or beginnings of them, that earlier requests have left in the cache."""
     speculation: Speculation = "lookup"
-    """``lookup``: where it pays, guess the next tokens from earlier text and verify several in one
-    step, which changes no token; ``off``: one token a step."""
+    """Where it pays, guess the next tokens and verify several in one step, which changes no token:
+    ``lookup`` guesses from earlier text, ``draft`` asks ``draft_model``; ``off``: one token a
+    step."""
+    draft_model: str | Path | Model | None = None
+    """A smaller model with the same vocabulary: a path, a name in the catalogue or loaded."""
     max_draft_tokens: int = 12
     """Most tokens guessed at a time for one completion."""
     threads: int = 0
@@ -83,6 +87,11 @@ class EngineConfig:
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be above 0 seconds, not {value}")
         check_choice("speculation", self.speculation, Speculation)
+        if (self.speculation == "draft") != (self.draft_model is not None):
+            raise ConfigurationError(
+                f"speculation {self.speculation!r} with draft_model {self.draft_model!r}: set "
+                "speculation to 'draft' and draft_model to a smaller model, or leave both out"
+            )
         if self.threads < 0:
             raise ConfigurationError(f"threads must be 0 (automatic) or more, not {self.threads}")
         if self.max_step_tokens < self.max_sequences:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from lepton.engine.block_hashes import BlockHashes
 from lepton.engine.block_pool import BlockPool
-from lepton.engine.cache_plan import build_executor
+from lepton.engine.cache_plan import build_executors
 from lepton.engine.config import EngineConfig
+from lepton.engine.draft_model import DraftModel, load_draft
 from lepton.engine.outputs import EngineStats, FinishReason, OutputDelta
 from lepton.engine.progress import Gain, advance, collect_prompt_logprobs
+from lepton.engine.prompt_lookup import LookupSource
 from lepton.engine.queue_pace import QueuePace
 from lepton.engine.request_options import RequestOptions
 from lepton.engine.runner import ModelRunner
@@ -45,16 +47,30 @@ class EngineCore:
     """
 
     def __init__(self, model: Model, config: EngineConfig) -> None:
-        """Build the executor; ConfigurationError when no context fits in memory."""
+        """Build the executors.
+
+        Raises ConfigurationError when no context fits in memory or a draft model has another
+        vocabulary.
+        """
         self.model = model
         self.config = config
-        self.executor, self.context_length = build_executor(model, config)
+        with load_draft(model, config) as draft:
+            built = build_executors(model, config, draft)
+            self.executor, self.context_length = built.main, built.context_length
         self.pool = BlockPool(self.executor.num_blocks)
         self.pacer = StepPacer(config.step_seconds)
         self.scheduler = self._new_scheduler()
         self.speculator: Speculator | None = None
-        if config.speculation != "off":
-            self.speculator = Speculator(self.pacer, config.max_draft_tokens)
+        if built.draft is not None and draft is not None:
+            source = DraftModel(
+                built.draft,
+                self.executor.vocab_size,
+                draft.config.context_length,
+                config.step_seconds / 2,
+            )
+            self.speculator = Speculator(source, self.pacer, config.max_draft_tokens)
+        elif config.speculation == "lookup":
+            self.speculator = Speculator(LookupSource(), self.pacer, config.max_draft_tokens)
         self.queue_pace = QueuePace()
         self._runner = ModelRunner(self.executor)
         self._sampler = Sampler(getattr(self.executor, "pool", None))
@@ -169,11 +185,12 @@ class EngineCore:
 
     def step(self) -> list[OutputDelta]:
         """Compute one ragged batch and return what each completion gained."""
-        started = time.perf_counter()
         deltas = self._end_overdue()
         scheduler = self.scheduler
         queued, admitted = scheduler.num_unadmitted, scheduler.num_admitted
+        drafting = time.perf_counter()
         drafts = {} if self.speculator is None else self.speculator.drafts(scheduler.running)
+        started = time.perf_counter()
         plan = scheduler.schedule(drafts)
         self.queue_pace.note(
             scheduler.num_admitted - admitted, queued > 0, scheduler.waiting.oldest_arrival
@@ -183,9 +200,10 @@ class EngineCore:
         failed = self._failed_steps
         deltas += self._compute(plan.chunks)
         self._steps += 1
-        self._last_step_seconds = time.perf_counter() - started
+        now = time.perf_counter()
+        self._last_step_seconds = now - drafting
         if self._failed_steps == failed:
-            self.pacer.note(plan.num_decode_rows, plan.prefill_work, self._last_step_seconds)
+            self.pacer.note(plan.num_decode_rows, plan.prefill_work, now - started)
         return deltas
 
     def restart(self, error: str) -> list[OutputDelta]:
@@ -196,6 +214,8 @@ class EngineCore:
         self.scheduler = self._new_scheduler()
         self.scheduler.continue_counts(old)
         deltas = self.abort_all("error", error)
+        if self.speculator is not None:
+            self.speculator.clear()
         self._restarts += 1
         return deltas
 
@@ -235,8 +255,10 @@ class EngineCore:
         )
 
     def close(self) -> None:
-        """Release the executor."""
+        """Release the executors."""
         self.executor.close()
+        if self.speculator is not None:
+            self.speculator.close()
 
     def _max_tokens(self, num_prompt_tokens: int, asked: int | None) -> int:
         room = self.context_length - num_prompt_tokens
@@ -370,7 +392,10 @@ class EngineCore:
         request = sequence.request
         if gain.finish_reason is not None:
             sequence.finish_reason = gain.finish_reason
-            self.scheduler.remove(sequence, trusted=gain.finish_reason != "error")
+            trusted = gain.finish_reason != "error"
+            self.scheduler.remove(sequence, trusted=trusted)
+            if self.speculator is not None:
+                self.speculator.forget(sequence, trusted=trusted)
         prompt_logprobs = None
         if sequence.prompt_logprobs is not None and not sequence.wants_prompt_logprobs:
             prompt_logprobs = tuple(sequence.prompt_logprobs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from lepton.models.executors.base import Batch, Executor, Float32Array
 
 
 class ModelRunner:
-    """Lays chunks out as a ragged batch."""
+    """Computes chunks of sequences, or pieces of anything, as a ragged batch."""
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
@@ -26,16 +27,20 @@ class ModelRunner:
         """
         return self._forward(build_batch(chunks, num_best))
 
+    def compute(self, pieces: SequenceOf[Piece], num_best: SequenceOf[int]) -> Float32Array:
+        """The same of pieces."""
+        return self._forward(lay_out(pieces, num_best))
+
     def logits(
         self, token_ids: SequenceOf[int], pool: BlockPool, max_step_tokens: int
     ) -> Float32Array:
         """Logits [len(token_ids), vocab] of a text of its own, in blocks borrowed from the pool."""
         blocks = pool.allocate(blocks_for(len(token_ids)))
         try:
-            parts = [
-                self._forward(_single(token_ids, blocks, start, max_step_tokens))
-                for start in range(0, len(token_ids), max_step_tokens)
-            ]
+            parts = []
+            for start in range(0, len(token_ids), max_step_tokens):
+                tokens = token_ids[start : start + max_step_tokens]
+                parts.append(self.compute([Piece(tokens, start, blocks, len(tokens))], [0]))
         finally:
             pool.release(blocks)
         return np.concatenate(parts)
@@ -48,44 +53,58 @@ class ModelRunner:
         return logits
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive tokens that one sequence adds to a batch."""
+
+    token_ids: SequenceOf[int]
+    start: int
+    """Position of the first token."""
+    block_table: SequenceOf[int]
+    """Of the whole sequence; what lies beyond the tokens is left out."""
+    num_logits: int
+    """How many of the last rows need logits."""
+
+
 def build_batch(chunks: SequenceOf[Chunk], num_best: SequenceOf[int]) -> Batch:
     """The ragged batch of a step; chunk c is its sequence c. See ``ModelRunner.run``."""
+    pieces = [
+        Piece(
+            [*chunk.sequence.token_ids[chunk.start : chunk.end], *chunk.draft],
+            chunk.start,
+            chunk.sequence.block_table,
+            chunk.num_logits,
+        )
+        for chunk in chunks
+    ]
+    return lay_out(pieces, num_best)
+
+
+def lay_out(pieces: SequenceOf[Piece], num_best: SequenceOf[int]) -> Batch:
+    """The ragged batch of some pieces; of each row of piece p, ``num_best[p]`` logits matter."""
     token_ids: list[int] = []
     positions: list[int] = []
     row_starts = [0]
     logit_rows: list[int] = []
     tables = [
-        chunk.sequence.block_table[: blocks_for(chunk.start + chunk.num_rows)] for chunk in chunks
+        piece.block_table[: blocks_for(piece.start + len(piece.token_ids))] for piece in pieces
     ]
     width = max(map(len, tables))
     blocks: list[int] = []
-    for chunk, table in zip(chunks, tables, strict=True):
-        token_ids += chunk.sequence.token_ids[chunk.start : chunk.end]
-        token_ids += chunk.draft
-        positions += range(chunk.start, chunk.start + chunk.num_rows)
+    for piece, table in zip(pieces, tables, strict=True):
+        token_ids += piece.token_ids
+        positions += range(piece.start, piece.start + len(piece.token_ids))
         row_starts.append(len(token_ids))
-        logit_rows += range(len(token_ids) - chunk.num_logits, len(token_ids))
+        logit_rows += range(len(token_ids) - piece.num_logits, len(token_ids))
         blocks += table
         blocks += [-1] * (width - len(table))
     return Batch(
         token_ids=np.array(token_ids, dtype=np.int32),
         positions=np.array(positions, dtype=np.int32),
         row_starts=np.array(row_starts, dtype=np.int32),
-        block_tables=np.array(blocks, dtype=np.int32).reshape(len(chunks), width),
+        block_tables=np.array(blocks, dtype=np.int32).reshape(len(pieces), width),
         logit_rows=np.array(logit_rows, dtype=np.int32),
         num_best=np.repeat(
-            np.array(num_best, dtype=np.int32), [chunk.num_logits for chunk in chunks]
+            np.array(num_best, dtype=np.int32), [piece.num_logits for piece in pieces]
         ),
-    )
-
-
-def _single(token_ids: SequenceOf[int], blocks: list[int], start: int, limit: int) -> Batch:
-    part = token_ids[start : start + limit]
-    rows = np.arange(len(part), dtype=np.int32)
-    return Batch(
-        token_ids=np.array(part, dtype=np.int32),
-        positions=rows + np.int32(start),
-        row_starts=np.array([0, len(part)], dtype=np.int32),
-        block_tables=np.array([blocks[: blocks_for(start + len(part))]], dtype=np.int32),
-        logit_rows=rows,
     )

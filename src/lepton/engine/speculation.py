@@ -9,65 +9,72 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence as SequenceOf
+from itertools import accumulate, repeat
+from operator import mul
 
-from lepton.engine.prompt_lookup import MOST_MATCHING, PromptLookup
+from lepton.engine.proposals import Proposal, ProposalSource
 from lepton.engine.sequence import Sequence
 from lepton.engine.step_pacer import StepPacer
 
 logger = logging.getLogger(__name__)
 
-_CLASS_OF = [0, 0, 1, 2] + [3] * 2 + [4] * 3 + [5] * 8 + [6] * (MOST_MATCHING - 16)
-"""Classes of matches by their length: the longer, the likelier that the next token is right."""
-_EXPECTED = (0.15, 0.3, 0.45, 0.6, 0.75, 0.88, 0.93)
-"""Shares of right tokens by class, before any were seen."""
 _PRIOR_TRIALS = 8.0
 _MEMORY = 0.97
 """What a trial still weighs one trial later."""
 _LEAST_GAIN = 1.03
 """Drafts must promise at least so many times the tokens per second."""
+_PROBE_EVERY, _PROBE_TOKENS = 64, 4
+"""Where a source that takes time is not worth it, it is tried with so many tokens every so many
+that a sequence gains: its share of right ones may have changed."""
 
 
 class Record:
-    """Shares of right tokens by class of match; recent ones weigh more."""
+    """Shares of right tokens by class; recent ones weigh more."""
 
-    def __init__(self) -> None:
-        self._trials = [0.0] * len(_EXPECTED)
-        self._hits = [0.0] * len(_EXPECTED)
+    def __init__(self, expected: SequenceOf[float]) -> None:
+        self._expected = expected
+        self._trials = [0.0] * len(expected)
+        self._hits = [0.0] * len(expected)
 
     def note(self, kind: int, hit: bool) -> None:
         """Take in whether a token of a class was right."""
         self._trials[kind] = self._trials[kind] * _MEMORY + 1
         self._hits[kind] = self._hits[kind] * _MEMORY + hit
 
-    def share(self, kind: int, prior: float) -> float:
-        """The share of right tokens of a class; ``prior`` where little was seen."""
+    def share(self, kind: int, prior: float | None = None) -> float:
+        """The share of right tokens of a class: where little is known, ``prior`` or the expected."""
+        if prior is None:
+            prior = self._expected[kind]
         return (self._hits[kind] + _PRIOR_TRIALS * prior) / (self._trials[kind] + _PRIOR_TRIALS)
 
 
 class Guess:
     """What is known for guessing at one sequence, and the guess that its next tokens will test."""
 
-    def __init__(self) -> None:
-        self.lookup = PromptLookup()
-        self.record = Record()
-        self.num_known = 0
-        """Tokens of the sequence when the guess was made."""
-        self.tokens: list[int] = []
-        self.num_matching = 0
+    def __init__(self, expected: SequenceOf[float], num_known: int) -> None:
+        self.record = Record(expected)
+        self.num_known = num_known
+        """Tokens of the sequence that guesses were compared with."""
+        self.num_asked = num_known
+        """Tokens of the sequence when a guess was last asked for."""
+        self.proposal = Proposal()
+        """What is left of the last guess."""
         self.broken = False
 
 
 class Speculator:
     """Chooses drafts for a step by what they promise and what they cost. Step loop only.
 
-    Guesses are made, and compared with what came, whether or not they are verified as drafts: so
-    speculation switches itself on and off without trying it at a loss.
+    Guesses are compared with what came whether or not they are verified as drafts. A source that
+    costs nothing guesses at every step, and others every now and then at least: so speculation
+    switches itself on and off without trying it at a loss.
     """
 
-    def __init__(self, pacer: StepPacer, max_draft_tokens: int) -> None:
+    def __init__(self, source: ProposalSource, pacer: StepPacer, max_draft_tokens: int) -> None:
+        self.source = source
         self._pacer = pacer
         self._max_tokens = max_draft_tokens
-        self._record = Record()
+        self._record = Record(source.expected)
         """Over all sequences."""
 
     def drafts(self, sequences: SequenceOf[Sequence]) -> dict[Sequence, list[int]]:
@@ -78,75 +85,149 @@ class Speculator:
         if any(each.num_pending > 1 for each in sequences):
             return {}
         decoding = [each for each in sequences if each.num_pending == 1 and each.num_generated]
-        if not decoding or not self._may_pay(len(decoding)):
+        rows = len(decoding)
+        if not decoding or not self._may_pay(rows):
             return {}
-        chances = [
-            (chance, place)
-            for place, sequence in enumerate(decoding)
-            for chance in self._chances(sequence)
+        guesses = [self._guess(each) for each in decoding]
+        counts = [
+            0 if guess.broken else min(count, each.request.max_tokens - each.num_generated - 1)
+            for each, guess, count in zip(decoding, guesses, self._counts(guesses), strict=True)
         ]
+        asked = [place for place, count in enumerate(counts) if count > 0]
+        self._ask(
+            [decoding[place] for place in asked],
+            [guesses[place] for place in asked],
+            [counts[place] for place in asked],
+        )
+        chances = [(chance, place) for place in asked for chance in self._chances(guesses[place])]
         if not chances:
             return {}
         chances.sort(reverse=True)
-        lengths = [0] * len(decoding)
-        for _, place in chances[: self._best(len(decoding), [chance for chance, _ in chances])]:
+        lengths = [0] * rows
+        for _, place in chances[: self._best(rows, [chance for chance, _ in chances])]:
             lengths[place] += 1
         return {
-            sequence: sequence.guess.tokens[:length]
-            for sequence, length in zip(decoding, lengths, strict=True)
-            if length and sequence.guess is not None
+            sequence: guess.proposal.tokens[:length]
+            for sequence, guess, length in zip(decoding, guesses, lengths, strict=True)
+            if length
         }
+
+    def forget(self, sequence: Sequence, *, trusted: bool = True) -> None:
+        """Let go of a sequence that has ended."""
+        sequence.guess = None
+        self.source.forget(sequence, trusted=trusted)
+
+    def clear(self) -> None:
+        """Let go of every sequence."""
+        self.source.clear()
+
+    def close(self) -> None:
+        """Release what the source has taken."""
+        self.source.close()
 
     def _may_pay(self, rows: int) -> bool:
         """Whether drafts of certain tokens would pay beside so many completions."""
         if self._pacer.decode_seconds(rows) == 0:
             return False
-        return self._best(rows, [_EXPECTED[-1]] * self._max_tokens) > 0
+        likely = [max(self.source.expected)] * self._max_tokens
+        return self._best(rows, likely, self.source.seconds(1)) > 0
 
-    def _best(self, rows: int, chances: list[float]) -> int:
-        """How many of the draft tokens, the likeliest first, give the most tokens per second."""
+    def _best(self, rows: int, chances: SequenceOf[float], seconds: float = 0.0) -> int:
+        """How many of the draft tokens, the likeliest first, give the most tokens per second.
+
+        Each takes ``seconds`` to be proposed, apart from being verified.
+        """
         best, most = 0, rows * _LEAST_GAIN / self._pacer.decode_seconds(rows)
         expected = float(rows)
         for count, chance in enumerate(chances, start=1):
             expected += chance
-            rate = expected / self._pacer.decode_seconds(rows + count)
+            rate = expected / (self._pacer.decode_seconds(rows + count) + count * seconds)
             if rate > most:
                 best, most = count, rate
         return best
 
-    def _chances(self, sequence: Sequence) -> list[float]:
-        """Guess at a sequence; how likely each token of the guess comes to be kept."""
+    def _guess(self, sequence: Sequence) -> Guess:
+        """What is known of a sequence, its last guess compared with what came."""
+        token_ids = sequence.token_ids
         guess = sequence.guess
         if guess is None:
-            guess = sequence.guess = Guess()
-        if guess.broken:
-            return []
-        try:
-            self._renew(guess, sequence.token_ids)
-        except Exception:
-            logger.exception("request %s: no more guesses", sequence.request.request_id)
-            guess.broken = True
-            guess.tokens = []
-        room = sequence.request.max_tokens - sequence.num_generated - 1
-        chances = []
-        chance = 1.0
-        for offset in range(min(len(guess.tokens), room)):
-            kind = _CLASS_OF[min(guess.num_matching + offset, MOST_MATCHING)]
-            chance *= guess.record.share(kind, self._record.share(kind, _EXPECTED[kind]))
-            chances.append(chance)
-        return chances
-
-    def _renew(self, guess: Guess, token_ids: list[int]) -> None:
-        """Compare the last guess with what came, and make the next."""
-        for offset, (guessed, came) in enumerate(
-            zip(guess.tokens, token_ids[guess.num_known :], strict=False)
-        ):
-            kind = _CLASS_OF[min(guess.num_matching + offset, MOST_MATCHING)]
-            for record in (guess.record, self._record):
-                record.note(kind, guessed == came)
-            if guessed != came:
-                break
-        guess.lookup.update(token_ids)
+            guess = sequence.guess = Guess(self.source.expected, len(token_ids))
+        proposal, came = guess.proposal, token_ids[guess.num_known :]
         guess.num_known = len(token_ids)
-        guess.num_matching = guess.lookup.num_matching
-        guess.tokens = guess.lookup.draft(token_ids, self._max_tokens)
+        for guessed, kind, token in zip(proposal.tokens, proposal.kinds, came, strict=False):
+            for record in (guess.record, self._record):
+                record.note(kind, guessed == token)
+            if guessed != token:
+                guess.proposal = Proposal()
+                return guess
+        guess.proposal = Proposal(proposal.tokens[len(came) :], proposal.kinds[len(came) :])
+        return guess
+
+    def _counts(self, guesses: SequenceOf[Guess]) -> list[int]:
+        """How many tokens to ask the source for, for each sequence."""
+        if self.source.seconds(1) == 0:
+            return [self._max_tokens] * len(guesses)
+        shares = [self._share(guess, 0) for guess in guesses]
+        order = sorted(range(len(guesses)), key=lambda place: shares[place], reverse=True)
+        number, depth = self._most_worth([shares[place] for place in order])
+        counts = [0] * len(guesses)
+        for place in order[:number]:
+            counts[place] = depth
+        for place, guess in enumerate(guesses):
+            if not counts[place] and guess.num_known - guess.num_asked >= _PROBE_EVERY:
+                counts[place] = _PROBE_TOKENS
+        return counts
+
+    def _most_worth(self, shares: SequenceOf[float]) -> tuple[int, int]:
+        """For how many sequences, the likeliest first, how many tokens each are worth the most.
+
+        Each token of sequence i is right with chance ``shares[i]``, which fall.
+        """
+        rows = len(shares)
+        best, most = (0, 0), rows * _LEAST_GAIN / self._pacer.decode_seconds(rows)
+        gains = [0.0] * self._max_tokens
+        for number, share in enumerate(shares, start=1):
+            chances = accumulate(repeat(share, self._max_tokens), mul)
+            gains = [gain + kept for gain, kept in zip(gains, accumulate(chances), strict=True)]
+            seconds = self.source.seconds(number)
+            for depth, gain in enumerate(gains, start=1):
+                verifying = self._pacer.decode_seconds(rows + number * depth)
+                rate = (rows + gain) / (verifying + depth * seconds)
+                if rate > most:
+                    best, most = (number, depth), rate
+        return best
+
+    def _ask(
+        self,
+        sequences: SequenceOf[Sequence],
+        guesses: SequenceOf[Guess],
+        counts: SequenceOf[int],
+    ) -> None:
+        """Let the source guess; of sequences at which it fails no more is asked."""
+        if not sequences:
+            return
+        try:
+            proposals = self.source.propose(sequences, counts)
+        except Exception:
+            logger.exception("guessing at %d sequences failed", len(sequences))
+            for guess, sequence in zip(guesses, sequences, strict=True):
+                self.source.forget(sequence, trusted=False)
+                guess.proposal = Proposal()
+            if len(sequences) == 1:
+                guesses[0].broken = True
+                return
+            for sequence, guess, count in zip(sequences, guesses, counts, strict=True):
+                self._ask([sequence], [guess], [count])
+            return
+        for guess, proposal in zip(guesses, proposals, strict=True):
+            guess.proposal = proposal
+            if proposal.tokens:
+                guess.num_asked = guess.num_known
+
+    def _chances(self, guess: Guess) -> list[float]:
+        """How likely each token of a guess comes to be kept."""
+        shares = (self._share(guess, kind) for kind in guess.proposal.kinds)
+        return list(accumulate(shares, mul))
+
+    def _share(self, guess: Guess, kind: int) -> float:
+        return guess.record.share(kind, self._record.share(kind))
