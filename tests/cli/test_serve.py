@@ -39,9 +39,9 @@ def test_bytes_of_refuses(text: str) -> None:
         options.bytes_of(text)
 
 
-def test_options_reach_engine_and_server(
-    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What reaches engine and server, which are not started."""
     seen: dict[str, Any] = {}
 
     def engine(model: str, config: EngineConfig) -> SimpleNamespace:
@@ -56,6 +56,10 @@ def test_options_reach_engine_and_server(
     monkeypatch.setattr(serve, "AsyncEngine", engine)
     monkeypatch.setattr(serve, "configure_logging", lambda *names: seen.update(logging=names))
     monkeypatch.setattr(lepton.server, "serve", serve_http)
+    return seen
+
+
+def test_options_reach_engine_and_server(run: Run, seen: dict[str, Any], tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
     run("keys", "generate", "desk", "--file", str(keys))
     result = run(
@@ -108,6 +112,23 @@ def test_options_reach_engine_and_server(
         request_seconds=60,
         drain_seconds=2.5,
     )
+
+
+def test_a_draft_model_and_a_spill_reach_the_engine(
+    run: Run, seen: dict[str, Any], tmp_path: Path
+) -> None:
+    spill = ("--cache-spill", str(tmp_path), "--cache-spill-gb", "0.5")
+    result = run("serve", "some.gguf", "--draft-model", "small.gguf", *spill)
+    assert result.exit_code == 0, result.stderr
+    assert seen["engine"] == EngineConfig(
+        speculation="draft",
+        draft_model="small.gguf",
+        cache_spill=tmp_path,
+        cache_spill_bytes=1 << 29,
+    )
+    result = run("serve", "some.gguf", "--draft-model", "small.gguf", "--speculation", "off")
+    assert result.exit_code != 0
+    assert "draft_model" in result.stderr
 
 
 def test_a_port_in_use_is_told_before_the_model_is_looked_for(launch: Launch, home: Path) -> None:

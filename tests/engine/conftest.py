@@ -47,9 +47,10 @@ class HashExecutor:
     def __init__(self, num_blocks: int, vocab_size: int = VOCAB_SIZE) -> None:
         self.vocab_size = vocab_size
         self.num_blocks = num_blocks
-        self.bytes_per_block = 1024
-        self.tokens = np.full((num_blocks, BLOCK_SIZE), -1)
-        self.positions = np.full((num_blocks, BLOCK_SIZE), -1)
+        memory = np.full((num_blocks, 2 * BLOCK_SIZE), -1)
+        self.tokens, self.positions = memory[:, :BLOCK_SIZE], memory[:, BLOCK_SIZE:]
+        self.cache = memory.view(np.uint8)
+        self.bytes_per_block = self.cache.shape[1]
         self.batches: list[Batch] = []
         self.closed = False
         self.fail_next: Exception | None = None

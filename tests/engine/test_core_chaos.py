@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -71,6 +73,7 @@ visits = st.builds(
     faults=st.sets(st.integers(0, 60), max_size=4),
     evictions=st.sets(st.integers(0, 60), max_size=3),
     seed=st.integers(0, 9),
+    spilled_blocks=st.sampled_from([0, 0, 3, 50]),
 )
 def test_completions_survive_chaos(
     toy: Any,
@@ -82,8 +85,10 @@ def test_completions_survive_chaos(
     faults: set[int],
     evictions: set[int],
     seed: int,
+    spilled_blocks: int,
 ) -> None:
     """Arrivals, cancels, drafts, priorities, tenants, common prefixes, full caches and faults."""
+    spill = {"cache_spill": Path(tempfile.gettempdir()), "cache_spill_bytes": 256 * spilled_blocks}
     core = EngineCore(
         toy.make_model(140),
         toy.make_config(
@@ -91,6 +96,7 @@ def test_completions_survive_chaos(
             max_sequences=max_sequences,
             max_step_tokens=max_step_tokens,
             prefix_cache=prefix_cache,
+            **(spill if spilled_blocks and prefix_cache else {}),
         ),
     )
     core.speculator = toy.Guesser(seed)
@@ -122,6 +128,7 @@ def test_completions_survive_chaos(
     assert len(done) == len(visits)
     assert core.pool.num_free == core.pool.num_blocks
     assert core.num_queued == 0
+    core.close()
     for number, visit in enumerate(visits):
         output = collectors[str(number)].output()
         alone = toy.run_one(visit.prompt, visit.params, speculation="off")

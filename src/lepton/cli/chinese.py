@@ -121,6 +121,13 @@ CHINESE: dict[str, str] = {
         "边读新提示边回答他人时单步的最长时间，限制 token 的间隔。"
     ),
     "Find beginnings of prompts read before.": "复用以前读过的提示开头。",
+    "Smaller model of the same vocabulary that guesses tokens, instead of earlier text.": (
+        "用词表相同的小模型（而非已有文本）来猜测 token。"
+    ),
+    "Keep on disk, in this folder, what must leave the prefix cache.": (
+        "把离开前缀缓存的内容保存在此文件夹（磁盘）中。"
+    ),
+    "Most GB on disk.": "磁盘上最多占用的 GB 数。",
     "Guess tokens from earlier text and verify them, where that is faster (lookup).": (
         "在更快时，从已有文本猜测 token 并加以验证（lookup）。"
     ),

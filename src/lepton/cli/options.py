@@ -66,6 +66,13 @@ Speculation = Annotated[
         help="Guess tokens from earlier text and verify them, where that is faster (lookup)."
     ),
 ]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Smaller model of the same vocabulary that guesses tokens, instead of earlier text.",
+    ),
+]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
 
 MaxTokens = Annotated[

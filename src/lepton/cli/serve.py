@@ -116,7 +116,17 @@ def serve(
             "--prefix-cache/--no-prefix-cache", help="Find beginnings of prompts read before."
         ),
     ] = True,
+    cache_spill: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep on disk, in this folder, what must leave the prefix cache."
+        ),
+    ] = None,
+    cache_spill_gb: Annotated[
+        float, typer.Option(min=0.0, metavar="N", help="Most GB on disk.")
+    ] = EngineConfig.cache_spill_bytes / 2**30,
     speculation: options.Speculation = EngineConfig.speculation,
+    draft_model: options.DraftModel = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Most tokens of one completion.")
     ] = None,
@@ -175,7 +185,11 @@ def serve(
         max_queue_seconds=max_queue_seconds,
         step_seconds=step_seconds,
         prefix_cache=prefix_cache,
-        speculation=speculation,
+        cache_spill=cache_spill,
+        cache_spill_bytes=int(cache_spill_gb * 2**30),
+        # The default stands for whatever the other options ask for.
+        speculation="draft" if draft_model and speculation == "lookup" else speculation,
+        draft_model=draft_model,
         threads=threads,
         precision=precision,
         kv_dtype=kv_dtype,
@@ -187,6 +201,8 @@ def serve(
     def load() -> AsyncEngine:
         if pull or (pull is None and model == config.DEFAULT_MODEL):
             pull_if_missing(model)
+        if pull and draft_model:
+            pull_if_missing(draft_model)
         with notices.status(say("Loading {model}", model=model)):
             return AsyncEngine(load_model(model), engine_config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
+from lepton.engine.block_spill import BlockSpill
 from lepton.models.executors.base import BLOCK_SIZE
 
 
@@ -20,8 +21,10 @@ class BlockPool:
     something else, the least recently used first. Mutated by the step loop only.
     """
 
-    def __init__(self, num_blocks: int) -> None:
+    def __init__(self, num_blocks: int, spill: BlockSpill | None = None) -> None:
+        """``spill`` keeps what has to give way; whoever shares blocks may ask it first."""
         self.num_blocks = num_blocks
+        self.spill = spill
         self.num_evictions = 0
         self._blank = list(range(num_blocks - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()
@@ -95,6 +98,8 @@ class BlockPool:
                 continue
             self._hashes[block] = None
             del self._block_of[content]
+            if self.spill is not None:
+                self.spill.discard(content)
             if self._references[block] == 0:
                 del self._cached[block]
                 self._blank.append(block)
@@ -140,6 +145,8 @@ class BlockPool:
         block, _ = self._cached.popitem(last=False)
         content = self._hashes[block]
         if content is not None:
+            if self.spill is not None:
+                self.spill.store(content, block)
             del self._block_of[content]
             self._hashes[block] = None
         self.num_evictions += 1

@@ -50,6 +50,11 @@ class EngineConfig:
     this duration, which bounds the gap between two tokens."""
     prefix_cache: bool = True
     """Find prompts, or beginnings of them, that earlier requests have left in the cache."""
+    cache_spill: Path | None = None
+    """A folder for a file of blocks that have to leave the prefix cache. The file has no name and
+    is gone with the process."""
+    cache_spill_bytes: int = 4 * 2**30
+    """Most bytes of that file."""
     speculation: Speculation = "lookup"
     """Where it pays, guess the next tokens and verify several in one step, which changes no token:
     ``lookup`` guesses from earlier text, ``draft`` asks ``draft_model``; ``off``: one token a
@@ -82,6 +87,8 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}")
+        if self.cache_spill is not None and not self.prefix_cache:
+            raise ConfigurationError("cache_spill needs the prefix cache: leave prefix_cache on")
         for name in ("max_queue_seconds", "step_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:

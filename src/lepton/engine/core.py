@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lepton.engine.block_hashes import BlockHashes
 from lepton.engine.block_pool import BlockPool
+from lepton.engine.block_spill import BlockSpill
 from lepton.engine.cache_plan import build_executors
 from lepton.engine.config import EngineConfig
 from lepton.engine.draft_model import DraftModel, load_draft
@@ -28,7 +29,7 @@ from lepton.engine.speculation import Speculator
 from lepton.engine.step_pacer import StepPacer
 from lepton.engine.step_plan import Chunk
 from lepton.engine.text import TextStream
-from lepton.errors import EngineError, LeptonError, RequestError
+from lepton.errors import ConfigurationError, EngineError, LeptonError, RequestError
 from lepton.models.executors.base import BLOCK_SIZE, Float32Array
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class EngineCore:
         with load_draft(model, config) as draft:
             built = build_executors(model, config, draft)
             self.executor, self.context_length = built.main, built.context_length
-        self.pool = BlockPool(self.executor.num_blocks)
+        self.spill = self._new_spill()
+        self.pool = BlockPool(self.executor.num_blocks, self.spill)
         self.pacer = StepPacer(config.step_seconds)
         self.scheduler = self._new_scheduler()
         self.speculator: Speculator | None = None
@@ -87,6 +89,14 @@ class EngineCore:
         self._timeouts = 0
         self._failed_steps = 0
         self._restarts = 0
+
+    def _new_spill(self) -> BlockSpill | None:
+        if self.config.cache_spill is None:
+            return None
+        memory = getattr(self.executor, "cache", None)
+        if memory is None:
+            raise ConfigurationError("cache_spill needs the native executor")
+        return BlockSpill(self.config.cache_spill, self.config.cache_spill_bytes, memory)
 
     def _new_scheduler(self) -> Scheduler:
         config = self.config
@@ -209,7 +219,9 @@ class EngineCore:
     def restart(self, error: str) -> list[OutputDelta]:
         """End every request and begin with an empty cache, when the state cannot be trusted."""
         old, evictions = self.scheduler, self.pool.num_evictions
-        self.pool = BlockPool(self.executor.num_blocks)
+        if self.spill is not None:
+            self.spill.clear()
+        self.pool = BlockPool(self.executor.num_blocks, self.spill)
         self.pool.num_evictions = evictions
         self.scheduler = self._new_scheduler()
         self.scheduler.continue_counts(old)
@@ -243,6 +255,8 @@ class EngineCore:
             cached_blocks=self.pool.num_cached,
             cache_queries_total=self.scheduler.num_looked_up_tokens,
             cache_evictions_total=self.pool.num_evictions,
+            spilled_blocks=0 if self.spill is None else self.spill.num_blocks,
+            spill_hits_total=0 if self.spill is None else self.spill.num_hits,
             drafts_total=self._drafts,
             draft_tokens_total=self._draft_tokens,
             accepted_tokens_total=self._accepted_tokens,
@@ -255,7 +269,9 @@ class EngineCore:
         )
 
     def close(self) -> None:
-        """Release the executors."""
+        """Release the executors and the spill's file."""
+        if self.spill is not None:
+            self.spill.close()
         self.executor.close()
         if self.speculator is not None:
             self.speculator.close()

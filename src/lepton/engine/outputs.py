@@ -134,6 +134,10 @@ class EngineStats:
     """Prompt tokens looked up in the prefix cache; ``cached_tokens_total`` of them were there."""
     cache_evictions_total: int = 0
     """Cached blocks that gave way to new content."""
+    spilled_blocks: int = 0
+    """Blocks that left the cache and are kept on disk."""
+    spill_hits_total: int = 0
+    """Blocks that were copied back from there."""
     drafts_total: int = 0
     """Speculations: runs of draft tokens verified in one step."""
     draft_tokens_total: int = 0

@@ -250,8 +250,9 @@ class Scheduler:
         self.pool.share(found)
         fresh = blocks_for(len(sequence.token_ids)) - len(found)
         sequence.block_table = [*found, *self.pool.allocate(fresh)]
-        sequence.num_computed = len(found) * BLOCK_SIZE
-        sequence.num_published = len(found)
+        known = self._restore(sequence, len(found))
+        sequence.num_computed = known * BLOCK_SIZE
+        sequence.num_published = known
         self.num_looked_up_tokens += len(sequence.token_ids)
         self.num_cached_tokens += sequence.num_computed
         if sequence.num_generated == 0:
@@ -260,6 +261,23 @@ class Scheduler:
             sequence.request.scheduled = time.monotonic()
             self.num_unadmitted -= 1
             self.num_admitted += 1
+
+    def _restore(self, sequence: Sequence, known: int) -> int:
+        """Copy blocks back that follow the first ``known`` and had to leave the cache.
+
+        How many blocks are known then. Beside completions no more is read than half a step allows.
+        """
+        spill = self.pool.spill
+        if spill is None:
+            return known
+        deadline = time.perf_counter() + self._pacer.target_seconds / 2
+        hashes = sequence.block_hashes(sequence.num_reusable_tokens // BLOCK_SIZE)
+        while known < len(hashes) and spill.load(hashes[known], sequence.block_table[known]):
+            self.pool.publish(sequence.block_table[known], hashes[known])
+            known += 1
+            if len(self.running) > 1 and time.perf_counter() > deadline:
+                break
+        return known
 
     def _make_way(self) -> None:
         """Preempt for the first waiting sequence, if it is entitled to the place of others.

@@ -42,7 +42,7 @@ class Record:
         self._hits[kind] = self._hits[kind] * _MEMORY + hit
 
     def share(self, kind: int, prior: float | None = None) -> float:
-        """The share of right tokens of a class: where little is known, ``prior`` or the expected."""
+        """The share of right tokens of a class; ``prior``, or the expected, if little is known."""
         if prior is None:
             prior = self._expected[kind]
         return (self._hits[kind] + _PRIOR_TRIALS * prior) / (self._trials[kind] + _PRIOR_TRIALS)

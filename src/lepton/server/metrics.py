@@ -215,6 +215,7 @@ def _gauges(stats: EngineStats) -> list[tuple[str, str, float]]:
             "Free blocks that may be found again",
             stats.cached_blocks,
         ),
+        ("lepton_kv_cache_spilled_blocks", "Blocks kept on disk", stats.spilled_blocks),
         ("lepton_last_step_seconds", "Duration of the last step", stats.last_step_seconds),
         ("lepton_prefill_budget_tokens", "Prompt tokens for the next step", stats.prefill_budget),
         (
@@ -237,6 +238,7 @@ def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
         ("lepton_prefix_cache_queries", "Prompt tokens looked up", stats.cache_queries_total),
         ("lepton_prefix_cache_hits", "Prompt tokens found in cache", stats.cached_tokens_total),
         ("lepton_prefix_cache_evictions", "Cached blocks overwritten", stats.cache_evictions_total),
+        ("lepton_kv_cache_spill_hits", "Blocks copied back from disk", stats.spill_hits_total),
         ("lepton_spec_decode_num_drafts", "Drafts verified", stats.drafts_total),
         ("lepton_spec_decode_num_draft_tokens", "Tokens drafted", stats.draft_tokens_total),
         (
