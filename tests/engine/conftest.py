@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import random
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +17,7 @@ from lepton.engine.core import EngineCore
 from lepton.engine.merging import RequestCollector
 from lepton.engine.outputs import RequestOutput
 from lepton.engine.sampling_params import SamplingParams
+from lepton.engine.speculation import Guess, Speculator
 from lepton.models.executors.base import BLOCK_SIZE, Batch
 
 PIECES: list[bytes] = [
@@ -158,6 +159,19 @@ class Guesser:
         return history[len(token_ids) :]
 
 
+class EagerSpeculator(Speculator):
+    """Asks for and verifies all that its source proposes, whether it pays or not."""
+
+    def _may_pay(self, rows: int) -> bool:
+        return True
+
+    def _counts(self, guesses: Sequence[Guess]) -> list[int]:
+        return [self._max_tokens] * len(guesses)
+
+    def _best(self, rows: int, chances: Sequence[float], seconds: float = 0.0) -> int:
+        return len(chances)
+
+
 class PieceTokenizer:
     """One id per piece; ids 0 and 1 are special and have no text."""
 
@@ -256,6 +270,7 @@ def toy() -> Any:
     """Everything above, for tests that drive the engine without a real model."""
     return SimpleNamespace(
         Guesser=Guesser,
+        EagerSpeculator=EagerSpeculator,
         HashExecutor=HashExecutor,
         PIECES=PIECES,
         VOCAB_SIZE=VOCAB_SIZE,

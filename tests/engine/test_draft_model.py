@@ -10,7 +10,6 @@ from lepton.engine.config import EngineConfig
 from lepton.engine.core import EngineCore
 from lepton.engine.draft_model import DraftModel
 from lepton.engine.sampling_params import SamplingParams
-from lepton.engine.speculation import Speculator
 from lepton.errors import ConfigurationError
 
 GREEDY = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
@@ -20,24 +19,11 @@ PROMPTS = {
 }
 
 
-class Eager(Speculator):
-    """Asks for and verifies every token it can get, whether it pays or not."""
-
-    def _may_pay(self, rows: int) -> bool:
-        return True
-
-    def _counts(self, guesses: Any) -> list[int]:
-        return [self._max_tokens] * len(guesses)
-
-    def _best(self, rows: int, chances: Any, seconds: float = 0.0) -> int:
-        return len(chances)
-
-
 def drafting(toy: Any, executor: Any, *, draft_blocks: int = 64, **options: Any) -> EngineCore:
     """A core whose drafts come from ``executor``'s kind of model, at every step."""
     core = EngineCore(toy.make_model(), toy.make_config(speculation="off", **options))
     source = DraftModel(executor(draft_blocks), toy.VOCAB_SIZE, 512, 1.0)
-    core.speculator = Eager(source, core.pacer, 5)
+    core.speculator = toy.EagerSpeculator(source, core.pacer, 5)
     return core
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ import pytest
 from lepton.engine import LLM, AsyncEngine, EngineConfig, RequestOutput, SamplingParams
 from lepton.engine.prompt_lookup import LookupSource
 from lepton.engine.sampler import Sampler
-from lepton.engine.speculation import Speculator
 from lepton.models.loader import Model, load_model
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -129,23 +129,18 @@ CHOICES = [
 ]
 
 
-class EveryGuess(Speculator):
-    """Verifies whatever the lookup finds, whether it pays or not."""
-
-    def _may_pay(self, rows: int) -> bool:
-        return True
-
-    def _best(self, rows: int, chances: Sequence[float], seconds: float = 0.0) -> int:
-        return len(chances)
-
-
 @pytest.mark.parametrize("params", CHOICES)
-def test_speculation_changes_no_token(llm: LLM, model: Model, params: SamplingParams) -> None:
+def test_speculation_changes_no_token(
+    toy: Any, llm: LLM, model: Model, params: SamplingParams
+) -> None:
     with LLM(model, speculation="off", prefix_cache=False, context_length=256) as plain:
         expected = [plain.chat(each, params)[0].outputs for each in COPYING]
     core = llm._core
     before = core.stats()
-    speculator, core.speculator = core.speculator, EveryGuess(LookupSource(), core.pacer, 12)
+    speculator, core.speculator = (
+        core.speculator,
+        toy.EagerSpeculator(LookupSource(), core.pacer, 12),
+    )
     try:
         alone = [llm.chat(each, params)[0].outputs for each in COPYING]
         crowd = [output.outputs for output in llm.chat(COPYING * 3, params)]
@@ -174,3 +169,34 @@ def test_a_warm_cache_changes_no_token(model: Model, params: SamplingParams) -> 
         (again,) = plain.generate([list(turn.prompt_token_ids)], params)
         assert again.usage.cached_tokens == 0
         assert again.outputs == turn.outputs
+
+
+@pytest.mark.parametrize("params", CHOICES)
+def test_a_model_that_drafts_for_itself_is_right(
+    toy: Any, llm: LLM, model: Model, params: SamplingParams
+) -> None:
+    expected = [llm.chat(each, params)[0].outputs for each in COPYING]
+    options = {"context_length": 256, "max_sequences": 4, "cache_memory": 64 * 2**20}
+    with LLM(model, speculation="draft", draft_model=model, **options) as drafting:
+        core = drafting._core
+        assert core.speculator is not None
+        core.speculator = toy.EagerSpeculator(core.speculator.source, core.pacer, 4)
+        assert [output.outputs for output in drafting.chat(COPYING, params)] == expected
+        stats = core.stats()
+    assert stats.draft_tokens_total > 20
+    # Penalties do not see what is only a guess yet.
+    if not params.penalized:
+        assert stats.accepted_tokens_total == stats.draft_tokens_total
+
+
+def test_a_cache_on_disk_changes_no_token(llm: LLM, model: Model, tmp_path: Path) -> None:
+    params = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True, logprobs=0)
+    chats = [[{"role": "user", "content": f"{number}. {'Go on. ' * 20}"}] for number in range(4)]
+    expected = [llm.chat(each, params)[0].outputs for each in chats]
+    options = {"context_length": 112, "cache_memory": 7 * llm._core.executor.bytes_per_block}
+    with LLM(model, cache_spill=tmp_path, max_sequences=1, **options) as spilling:
+        for _ in range(2):
+            outputs = [spilling.chat(each, params)[0] for each in chats]
+            assert [output.outputs for output in outputs] == expected
+        assert all(output.usage.cached_tokens > 48 for output in outputs)
+        assert spilling._core.stats().spill_hits_total >= 8

@@ -215,7 +215,7 @@ def test_sampled_tokens_keep_their_distribution(toy: Any, source: str) -> None:
     assert statistic < limit
 
 
-def eager_draft(toy: Any, core: EngineCore) -> Speculator:
+def eager_draft(toy: Any, core: EngineCore) -> Any:
     """Verifies all that a draft model proposes which thinks much, not quite, like the model."""
 
     class Alike(toy.HashExecutor):
@@ -224,17 +224,7 @@ def eager_draft(toy: Any, core: EngineCore) -> Speculator:
             kept = logits > np.finfo(np.float32).min
             return np.where(kept, logits + np.sin(np.arange(self.vocab_size)), logits).astype("f4")
 
-    class Eager(Speculator):
-        def _may_pay(self, rows: int) -> bool:
-            return True
-
-        def _counts(self, guesses: Any) -> list[int]:
-            return [2] * len(guesses)
-
-        def _best(self, rows: int, chances: Any, seconds: float = 0.0) -> int:
-            return len(chances)
-
-    return Eager(DraftModel(Alike(256), toy.VOCAB_SIZE, 512, 1.0), core.pacer, 2)
+    return toy.EagerSpeculator(DraftModel(Alike(256), toy.VOCAB_SIZE, 512, 1.0), core.pacer, 2)
 
 
 def probabilities(toy: Any, history: list[int], top_k: int) -> list[tuple[int, float]]:
