@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton.engine.prompt_lookup import PromptLookup
+from lepton.engine.prompt_lookup import LookupSource, PromptLookup
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 
@@ -57,3 +59,41 @@ def test_nothing_is_guessed_from_parts_of_tokens() -> None:
     lookup = PromptLookup()
     lookup.update(history)
     assert lookup.draft(history, 4) == []
+
+
+@given(history=tokens, cuts=st.lists(st.integers(1, 5), max_size=20))
+def test_what_went_on_otherwise_before_is_not_clear(history: list[int], cuts: list[int]) -> None:
+    lookup = PromptLookup()
+    end = 0
+    for cut in [*cuts, len(history)]:
+        end = min(len(history), end + cut)
+        known = history[:end]
+        lookup.update(known)
+        draft = lookup.draft(known, 6)
+        clear = lookup.num_clear(known, len(draft))
+        assert 0 <= clear <= len(draft)
+        if clear < len(draft):
+            last = known[-1:]
+            after = [
+                known[place + 1] for place in range(end - 1) if known[place : place + 1] == last
+            ]
+            assert clear > 0 or len(set(after)) > 1
+
+
+class Asking:
+    """As much of a sequence as the source looks at."""
+
+    def __init__(self, token_ids: list[int]) -> None:
+        self.token_ids = token_ids
+
+
+def test_the_class_of_a_guess_tells_whether_it_is_clear() -> None:
+    source = LookupSource()
+    sequence: Any = Asking([1, 2, 3, 9, 9, 1, 2, 3, 8, 7, 1, 2])
+    (proposal,) = source.propose([sequence], [3])
+    assert proposal.tokens == [3, 8, 7]
+    clear, *ambiguous = (source.expected[kind] for kind in proposal.kinds)
+    assert clear >= 0.5
+    assert all(share < 0.5 for share in ambiguous)
+    source.forget(sequence)
+    assert not source._lookups

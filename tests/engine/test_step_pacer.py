@@ -61,6 +61,18 @@ def test_one_stalled_step_does_not_starve_prompts() -> None:
     assert pacer.prefill_work(1) > 80
 
 
+def test_records_that_are_not_renewed_are_given_up() -> None:
+    pacer = StepPacer(0.1)
+    pacer.note(1, 0.0, 0.003)
+    pacer.note(4, 0.0, 1.0)
+    for _ in range(500):
+        pacer.note(1, 0.0, 0.003)
+    assert pacer.decode_seconds(4) == pytest.approx(1.0)
+    for _ in range(20):
+        pacer.note(1, 0.0, 0.003)
+    assert pacer.decode_seconds(4) < 0.01
+
+
 def test_sizes_that_were_not_seen_follow_those_that_were() -> None:
     pacer = StepPacer(0.1)
     assert pacer.decode_seconds(4) == 0

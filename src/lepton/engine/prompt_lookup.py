@@ -16,12 +16,15 @@ MOST_MATCHING = 32
 """Matches are measured up to this length."""
 _CLASS_OF = [0, 0, 1, 2] + [3] * 2 + [4] * 3 + [5] * 8 + [6] * (MOST_MATCHING - 16)
 """Classes of matches by their length: the longer, the likelier that the next token is right."""
+_CLEAR = (0.3, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95)
+_AMBIGUOUS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.85)
+"""Shares of right tokens by class, and where the same tokens went on otherwise another time."""
 
 
 class LookupSource:
     """Proposes what the tokens of a sequence themselves suggest; see `ProposalSource`."""
 
-    expected = (0.15, 0.3, 0.45, 0.6, 0.75, 0.88, 0.93)
+    expected = _CLEAR + _AMBIGUOUS
 
     def __init__(self) -> None:
         self._lookups: dict[Sequence, PromptLookup] = {}
@@ -49,8 +52,13 @@ class LookupSource:
         lookup = self._lookups.setdefault(sequence, PromptLookup())
         lookup.update(sequence.token_ids)
         tokens = lookup.draft(sequence.token_ids, count)
-        matching = range(lookup.num_matching, lookup.num_matching + len(tokens))
-        return Proposal(tokens, [_CLASS_OF[min(length, MOST_MATCHING)] for length in matching])
+        clear = lookup.num_clear(sequence.token_ids, len(tokens))
+        kinds = [
+            _CLASS_OF[min(lookup.num_matching + offset, MOST_MATCHING)]
+            + (len(_CLEAR) if offset >= clear else 0)
+            for offset in range(len(tokens))
+        ]
+        return Proposal(tokens, kinds)
 
 
 class PromptLookup:
@@ -63,6 +71,8 @@ class PromptLookup:
         self._tokens = bytearray()
         self._source: int | None = None
         """Where the token stands that may come next."""
+        self._other: int | None = None
+        """The same, when the last tokens came the time before."""
         self.num_matching = 0
         """How many tokens before the source equal the last ones of the sequence."""
 
@@ -75,8 +85,17 @@ class PromptLookup:
         if source is not None and token_ids[source : source + len(new)] == new:
             self._source = source + len(new)
             self.num_matching = min(MOST_MATCHING, self.num_matching + len(new))
+            other = self._other
+            if other is not None:
+                goes_on = token_ids[other : other + len(new)] == new
+                self._other = other + len(new) if goes_on else None
             return
-        self._source = next(filter(None, map(self._search, _LENGTHS)), None)
+        self._source = self._other = None
+        for length in _LENGTHS:
+            self._source = self._search(length, len(self._tokens) - 1)
+            if self._source is not None:
+                self._other = self._search(length, self._source * _WIDTH - 1)
+                break
         self.num_matching = 0 if self._source is None else self._count(token_ids, self._source)
 
     def draft(self, token_ids: SequenceOf[int], count: int) -> list[int]:
@@ -89,12 +108,22 @@ class PromptLookup:
             draft.append(draft[len(draft) - period])
         return draft
 
-    def _search(self, length: int) -> int | None:
-        """The place after the latest earlier occurrence of the last ``length`` tokens."""
+    def num_clear(self, token_ids: SequenceOf[int], count: int) -> int:
+        """How many of ``count`` tokens of a draft followed the time before as well, if ever."""
+        if self._source is None or self._other is None:
+            return count
+        pairs = zip(
+            token_ids[self._source : self._source + count],
+            token_ids[self._other : self._other + count],
+            strict=False,
+        )
+        return next((place for place, pair in enumerate(pairs) if pair[0] != pair[1]), count)
+
+    def _search(self, length: int, end: int) -> int | None:
+        """The place after the last ``length`` tokens where they occur last before byte ``end``."""
         pattern = self._tokens[-length * _WIDTH :]
         if len(pattern) < length * _WIDTH:
             return None
-        end = len(self._tokens) - 1
         while (start := self._tokens.rfind(pattern, 0, end)) >= 0:
             if start % _WIDTH == 0:
                 return start // _WIDTH + length

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from functools import lru_cache
 
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _PRIOR = (1.0, 1.15, 1.6, 2.5, 4.2, 7.5, 14.0, 27.0, 53.0, 105.0)
 """Steps of so many rows beside a step of one, until they have been seen: weights are read once a
 step and multiplied once a row, so few rows are bound by memory and many by arithmetic."""
+_SINGLE = 16
+"""Up to here each number of rows has its own record: kernels that take several rows at a time make
+their costs go up in stairs."""
+_FORGET = 512
+"""Records not renewed for so many steps in decode are given up, or a bad one might for ever keep
+steps of its size from being tried again."""
 _LEARN = 0.1
 _OUTLIER = 3.0
 """A step so many times as long as expected counts as that long: the machine was busy elsewhere."""
@@ -30,7 +37,10 @@ class StepPacer:
     def __init__(self, target_seconds: float) -> None:
         self.target_seconds = target_seconds
         self._decode: dict[int, float] = {}
-        """Seconds of steps that only decode, by place in ``_ROWS``."""
+        """Seconds of steps that only decode, by their rows or the next larger of ``_ROWS``."""
+        self._renewed: dict[int, int] = {}
+        """When, in steps."""
+        self._num_decode = 0
         self._work_seconds: float | None = None
         """Seconds for one unit of ``prefill_work``."""
 
@@ -45,8 +55,8 @@ class StepPacer:
         """Seconds that a step of ``rows`` tokens in decode is expected to take; 0 when unknown."""
         if rows <= 0 or not self._decode:
             return 0.0
-        place = min(bisect_left(_ROWS, rows), len(_ROWS) - 1)
-        return self._expected(place) * _prior(rows) / _PRIOR[place]
+        size = _size(rows)
+        return self._expected(size) * _prior(rows) / _prior(size)
 
     def prefill_work(self, decode_rows: int) -> float:
         """How much prompt may be read beside ``decode_rows``, in units of ``work``."""
@@ -72,20 +82,25 @@ class StepPacer:
         self._work_seconds = known + change * (_DEARER if change > 0 else _CHEAPER)
 
     def _note_decode(self, rows: int, seconds: float) -> None:
-        place = min(bisect_left(_ROWS, rows), len(_ROWS) - 1)
-        seconds *= _PRIOR[place] / _prior(rows)
-        known = self._decode.get(place)
+        size = _size(rows)
+        seconds *= _prior(size) / _prior(rows)
+        self._num_decode += 1
+        self._renewed[size] = self._num_decode
+        known = self._decode.get(size)
         if known is None:
-            self._decode[place] = seconds
+            self._decode[size] = seconds
         else:
-            self._decode[place] += _LEARN * (min(seconds, known * _OUTLIER) - known)
+            self._decode[size] += _LEARN * (min(seconds, known * _OUTLIER) - known)
+        for other, renewed in list(self._renewed.items()):
+            if self._num_decode - renewed > _FORGET:
+                del self._renewed[other], self._decode[other]
 
-    def _expected(self, place: int) -> float:
-        """Seconds of a step of ``_ROWS[place]`` rows, from its own record or the nearest one's."""
-        if place in self._decode:
-            return self._decode[place]
-        nearest = min(self._decode, key=lambda other: abs(other - place))
-        return self._decode[nearest] * _PRIOR[place] / _PRIOR[nearest]
+    def _expected(self, size: int) -> float:
+        """Seconds of a step of ``size`` rows, from its own record or that of the nearest size."""
+        if size in self._decode:
+            return self._decode[size]
+        nearest = min(self._decode, key=lambda other: max(size / other, other / size))
+        return self._decode[nearest] * _prior(size) / _prior(nearest)
 
 
 def work(start: int, count: int) -> float:
@@ -99,6 +114,12 @@ def tokens_for(available: float, start: int) -> int:
     return int(_CONTEXT * (math.sqrt(slope * slope + 2 * available / _CONTEXT) - slope) + 1e-6)
 
 
+def _size(rows: int) -> int:
+    """The number of rows under which a step is recorded."""
+    return rows if rows <= _SINGLE else _ROWS[min(bisect_left(_ROWS, rows), len(_ROWS) - 1)]
+
+
+@lru_cache(maxsize=1024)
 def _prior(rows: int) -> float:
     """``_PRIOR`` between and beyond its points."""
     place = bisect_left(_ROWS, rows)
