@@ -92,8 +92,7 @@ def test_the_class_of_a_guess_tells_whether_it_is_clear() -> None:
     sequence: Any = Asking([1, 2, 3, 9, 9, 1, 2, 3, 8, 7, 1, 2])
     (proposal,) = source.propose([sequence], [3])
     assert proposal.tokens == [3, 8, 7]
-    clear, *ambiguous = (source.expected[kind] for kind in proposal.kinds)
-    assert clear >= 0.5
-    assert all(share < 0.5 for share in ambiguous)
+    clear_classes = len(source.expected) // 2
+    assert [kind < clear_classes for kind in proposal.kinds] == [True, False, False]
     source.forget(sequence)
     assert not source._lookups
