@@ -25,8 +25,6 @@ void scan_panel(const HighScan& scan, size_t panel, size_t row, F& not_finite) {
   visit_blocks<lepton::SplitLayout>(
       scan.panels + panel * scan.panel_bytes, x.columns / kBlockColumns,
       [&](const uint8_t*, const uint8_t* codes, size_t b) __attribute__((always_inline)) {
-        prefetch<lepton::SplitLayout::kBlockBytes>(codes +
-                                                   kBlocksAhead * lepton::SplitLayout::kBlockBytes);
         PackedBlock<ScanLayout, Dot> block[1] = {{codes, nullptr, {}, {}, {}}};
         F& scale = block[0].scale[0];
         load_scales<lepton::SplitLayout>(codes, codes, 0, scale, scale);

@@ -25,7 +25,7 @@ namespace {
 // Long enough for the serial part between two loops of a step, far shorter than a time slice: a
 // thread that waits for a descheduled one gives its core away, and the kernel moves the other
 // there.
-constexpr std::chrono::microseconds kSpinTime{200};
+constexpr std::chrono::microseconds kSpinTime{50};
 
 void pause_briefly() {
 #if defined(__x86_64__)
