@@ -333,7 +333,7 @@ def test_stats_count(toy: Any) -> None:
     core.step()
     stats = core.stats()
     assert (stats.running, stats.waiting, stats.used_blocks, stats.total_blocks) == (1, 0, 2, 64)
-    assert stats.cache_bytes == 64 * 1024
+    assert stats.cache_bytes == 64 * 256
     toy.run_all(core)
     stats = core.stats()
     assert (stats.prompt_tokens_total, stats.generation_tokens_total) == (20, 20)
