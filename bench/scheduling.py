@@ -2,7 +2,8 @@
 
     python -m bench.scheduling prefix   sixteen prompts that share 1,000 tokens: cached or not
     python -m bench.scheduling gap      a prompt of 6,000 tokens beside eight completions
-    python -m bench.scheduling lookup   speculation on and off, task by task
+    python -m bench.scheduling lookup   prompt lookup on and off, task by task
+    python -m bench.scheduling draft    the model as its own draft, always right and never worth it
 
 SmolLM2-135M from the catalogue and texts of this repository. Variants take turns; values are
 medians over the rounds.
@@ -75,7 +76,12 @@ class Timeline:
 
 def main() -> None:
     """Run one of the measurements."""
-    measurements = {"prefix": measure_prefix, "gap": measure_gap, "lookup": measure_lookup}
+    measurements = {
+        "prefix": measure_prefix,
+        "gap": measure_gap,
+        "lookup": measure_lookup,
+        "draft": measure_draft,
+    }
     parser = argparse.ArgumentParser(
         prog="python -m bench.scheduling",
         description=__doc__,
@@ -170,35 +176,45 @@ def _long_prompt_among_streams(core: EngineCore, text: list[int]) -> tuple[list[
 
 
 def measure_lookup(model: Model, rounds: int, options: Options) -> None:
+    """Prompt lookup beside nothing."""
+    _measure_speculation(model, rounds, options, "lookup")
+
+
+def measure_draft(model: Model, rounds: int, options: Options) -> None:
+    """The model as its own draft beside nothing: what a draft costs that cannot pay."""
+    _measure_speculation(model, rounds, {**options, "draft_model": model}, "draft")
+
+
+def _measure_speculation(model: Model, rounds: int, options: Options, kind: str) -> None:
     """Decoding one completion after the other, with speculation and without."""
     rows = []
     with ExitStack() as stack:
         cores = {
             name: stack.enter_context(
-                _core(model, options, speculation=name, prefix_cache=False, max_sequences=1)
+                _core(model, chosen, speculation=name, prefix_cache=False, max_sequences=1)
             )
-            for name in ("off", "lookup")
+            for name, chosen in (("off", {**options, "draft_model": None}), (kind, options))
         }
         for task, conversations in TASKS.items():
             prompts = [encode_chat(model, conversation) for conversation in conversations]
             speeds: dict[str, list[float]] = {name: [] for name in cores}
             completions = set()
-            before = cores["lookup"].stats()
+            before = cores[kind].stats()
             for _ in range(rounds):
                 for name, core in cores.items():
                     speed, tokens = _decode(core, prompts)
                     speeds[name].append(speed)
                     completions.add(tokens)
-            after = cores["lookup"].stats()
+            after = cores[kind].stats()
             drafted = after.draft_tokens_total - before.draft_tokens_total
             accepted = after.accepted_tokens_total - before.accepted_tokens_total
             generated = after.generation_tokens_total - before.generation_tokens_total
-            pairs = zip(speeds["lookup"], speeds["off"], strict=True)
+            pairs = zip(speeds[kind], speeds["off"], strict=True)
             rows.append(
                 (
                     task,
                     f"{statistics.median(speeds['off']):.0f}",
-                    f"{statistics.median(speeds['lookup']):.0f}",
+                    f"{statistics.median(speeds[kind]):.0f}",
                     f"{statistics.median(on / off for on, off in pairs):.2f}",
                     f"{accepted / drafted:.0%}" if drafted else "–",
                     f"{accepted / generated:.0%}",
@@ -210,7 +226,7 @@ def measure_lookup(model: Model, rounds: int, options: Options) -> None:
         (
             "task",
             "off, tokens/s",
-            "lookup, tokens/s",
+            f"{kind}, tokens/s",
             "ratio",
             "drafted tokens that were right",
             "of all tokens",

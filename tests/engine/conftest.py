@@ -165,7 +165,7 @@ class EagerSpeculator(Speculator):
     def _may_pay(self, rows: int) -> bool:
         return True
 
-    def _counts(self, guesses: Sequence[Guess]) -> list[int]:
+    def _counts(self, sequences: Sequence[Any], guesses: Sequence[Guess]) -> list[int]:
         return [self._max_tokens] * len(guesses)
 
     def _best(self, rows: int, chances: Sequence[float], seconds: float = 0.0) -> int:

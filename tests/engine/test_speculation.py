@@ -86,9 +86,13 @@ class Priced:
         self.price = price
         self.right = True
         self.num_proposed = 0
+        self.behind = 0.0
 
     def seconds(self, num_sequences: int) -> float:
         return self.price
+
+    def catch_up_seconds(self, sequence: Any) -> float:
+        return self.behind
 
     def propose(self, sequences: Any, counts: Any) -> list[Proposal]:
         proposals = []
@@ -126,6 +130,17 @@ def test_what_takes_time_is_tried_now_and_then_when_it_was_wrong() -> None:
     source.right = True
     follow(speculator, sequence, text)
     assert source.num_proposed > before + 100
+
+
+def test_trying_takes_a_small_share_of_the_time() -> None:
+    source = Priced([*NOISE, *NOISE], 0.05)
+    speculator, sequence = Speculator(source, pacer(), 8), Decoding([9, *NOISE[:1]], 1)
+    source.right = False
+    follow(speculator, sequence, NOISE[:100])
+    before = source.num_proposed
+    source.behind = 10.0
+    follow(speculator, sequence, NOISE)
+    assert source.num_proposed == before
 
 
 def test_drafts_stop_where_rows_cost_as_much_as_tokens() -> None:

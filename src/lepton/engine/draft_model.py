@@ -81,6 +81,12 @@ class DraftModel:
         """What one more token for each of so many sequences takes; 0 until it was seen."""
         return self._pacer.decode_seconds(num_sequences)
 
+    def catch_up_seconds(self, sequence: Sequence) -> float:
+        """What reading a sequence as far as it is not held takes; 0 until such was seen."""
+        held = self._held.get(sequence)
+        start = 0 if held is None else held.num_sure
+        return self._pacer.prefill_seconds(work(start, len(sequence.token_ids) - start))
+
     def propose(self, sequences: SequenceOf[Sequence], counts: SequenceOf[int]) -> list[Proposal]:
         """Tokens for those sequences that the draft has read and that it has room for."""
         proposals = {sequence: Proposal() for sequence in sequences}

@@ -33,6 +33,10 @@ class LookupSource:
         """Nothing worth counting."""
         return 0.0
 
+    def catch_up_seconds(self, sequence: Sequence) -> float:  # noqa: ARG002
+        """Nothing worth counting."""
+        return 0.0
+
     def propose(self, sequences: SequenceOf[Sequence], counts: SequenceOf[int]) -> list[Proposal]:
         """What followed the last tokens of each sequence when they came before."""
         return [self._one(*each) for each in zip(sequences, counts, strict=True)]

@@ -32,6 +32,9 @@ class ProposalSource(Protocol):
     def seconds(self, num_sequences: int) -> float:
         """What one more token for each of so many sequences takes; 0: nothing worth counting."""
 
+    def catch_up_seconds(self, sequence: Sequence) -> float:
+        """What it takes before the first token for a sequence, to read what it has not read yet."""
+
     def propose(self, sequences: SequenceOf[Sequence], counts: SequenceOf[int]) -> list[Proposal]:
         """At most ``counts[i]`` tokens that may follow sequence i, which is decoding."""
 

@@ -23,9 +23,9 @@ _MEMORY = 0.97
 """What a trial still weighs one trial later."""
 _LEAST_GAIN = 1.03
 """Drafts must promise at least so many times the tokens per second."""
-_PROBE_EVERY, _PROBE_TOKENS = 64, 4
-"""Where a source that takes time is not worth it, it is tried with so many tokens every so many
-that a sequence gains: its share of right ones may have changed."""
+_PROBE_TOKENS, _PROBE_SHARE = 4, 0.02
+"""Where a source that takes time is not worth it, it is tried with so many tokens now and then, as
+its share of right ones may have changed; that takes so much of the time of steps at most."""
 
 
 class Record:
@@ -55,8 +55,6 @@ class Guess:
         self.record = Record(expected)
         self.num_known = num_known
         """Tokens of the sequence that guesses were compared with."""
-        self.num_asked = num_known
-        """Tokens of the sequence when a guess was last asked for."""
         self.proposal = Proposal()
         """What is left of the last guess."""
         self.broken = False
@@ -76,6 +74,8 @@ class Speculator:
         self._max_tokens = max_draft_tokens
         self._record = Record(source.expected)
         """Over all sequences."""
+        self._idle_seconds = 0.0
+        """Of steps, as expected, since the source was last asked."""
 
     def drafts(self, sequences: SequenceOf[Sequence]) -> dict[Sequence, list[int]]:
         """The drafts that a step which continues ``sequences`` should verify.
@@ -91,7 +91,9 @@ class Speculator:
         guesses = [self._guess(each) for each in decoding]
         counts = [
             0 if guess.broken else min(count, each.request.max_tokens - each.num_generated - 1)
-            for each, guess, count in zip(decoding, guesses, self._counts(guesses), strict=True)
+            for each, guess, count in zip(
+                decoding, guesses, self._counts(decoding, guesses), strict=True
+            )
         ]
         asked = [place for place, count in enumerate(counts) if count > 0]
         self._ask(
@@ -163,7 +165,7 @@ class Speculator:
         guess.proposal = Proposal(proposal.tokens[len(came) :], proposal.kinds[len(came) :])
         return guess
 
-    def _counts(self, guesses: SequenceOf[Guess]) -> list[int]:
+    def _counts(self, sequences: SequenceOf[Sequence], guesses: SequenceOf[Guess]) -> list[int]:
         """How many tokens to ask the source for, for each sequence."""
         if self.source.seconds(1) == 0:
             return [self._max_tokens] * len(guesses)
@@ -173,9 +175,12 @@ class Speculator:
         counts = [0] * len(guesses)
         for place in order[:number]:
             counts[place] = depth
-        for place, guess in enumerate(guesses):
-            if not counts[place] and guess.num_known - guess.num_asked >= _PROBE_EVERY:
-                counts[place] = _PROBE_TOKENS
+        if number == 0:
+            self._idle_seconds += self._pacer.decode_seconds(len(guesses))
+            prices = [self.source.catch_up_seconds(each) for each in sequences]
+            price = min(prices) + _PROBE_TOKENS * self.source.seconds(1)
+            if price <= _PROBE_SHARE * self._idle_seconds:
+                counts[prices.index(min(prices))] = _PROBE_TOKENS
         return counts
 
     def _most_worth(self, shares: SequenceOf[float]) -> tuple[int, int]:
@@ -222,7 +227,7 @@ class Speculator:
         for guess, proposal in zip(guesses, proposals, strict=True):
             guess.proposal = proposal
             if proposal.tokens:
-                guess.num_asked = guess.num_known
+                self._idle_seconds = 0.0
 
     def _chances(self, guess: Guess) -> list[float]:
         """How likely each token of a guess comes to be kept."""

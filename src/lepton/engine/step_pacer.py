@@ -58,6 +58,10 @@ class StepPacer:
         size = _size(rows)
         return self._expected(size) * _prior(rows) / _prior(size)
 
+    def prefill_seconds(self, prefill_work: float) -> float:
+        """Seconds that reading so much prompt is expected to take; 0 when unknown."""
+        return prefill_work * (self._work_seconds or 0.0)
+
     def prefill_work(self, decode_rows: int) -> float:
         """How much prompt may be read beside ``decode_rows``, in units of ``work``."""
         if decode_rows == 0:
