@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lepton.engine.config import EngineConfig
 from lepton.errors import ConfigurationError
-from lepton.models.executors.base import UInt8Array
+from lepton.models.executors.base import Executor, UInt8Array
 
 logger = logging.getLogger(__name__)
 
@@ -171,3 +172,16 @@ class BlockSpill:
         self._free += self._slots.values()
         self._slots.clear()
         self._unwritten.clear()
+
+
+def open_spill(config: EngineConfig, executor: Executor) -> BlockSpill | None:
+    """The spill that a configuration asks for.
+
+    Raises ConfigurationError as BlockSpill does, or when an executor's memory cannot be had.
+    """
+    if config.cache_spill is None:
+        return None
+    memory = getattr(executor, "cache", None)
+    if memory is None:
+        raise ConfigurationError("cache_spill needs the native executor")
+    return BlockSpill(config.cache_spill, config.cache_spill_bytes, memory)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from lepton.engine.block_hashes import BlockHashes
 from lepton.engine.block_pool import BlockPool
-from lepton.engine.block_spill import BlockSpill
+from lepton.engine.block_spill import open_spill
 from lepton.engine.cache_plan import build_executors
 from lepton.engine.config import EngineConfig
-from lepton.engine.draft_model import DraftModel, load_draft
+from lepton.engine.draft_model import load_draft
+from lepton.engine.drafting import build_speculator
 from lepton.engine.outputs import EngineStats, FinishReason, OutputDelta
 from lepton.engine.progress import Gain, advance, collect_prompt_logprobs
-from lepton.engine.prompt_lookup import LookupSource
 from lepton.engine.queue_pace import QueuePace
 from lepton.engine.request_options import RequestOptions
 from lepton.engine.runner import ModelRunner
@@ -25,11 +25,10 @@ from lepton.engine.sampler import Choice, Sampler, num_accepted
 from lepton.engine.sampling_params import SamplingParams
 from lepton.engine.scheduler import Scheduler
 from lepton.engine.sequence import Request, Sequence
-from lepton.engine.speculation import Speculator
 from lepton.engine.step_pacer import StepPacer
 from lepton.engine.step_plan import Chunk
 from lepton.engine.text import TextStream
-from lepton.errors import ConfigurationError, EngineError, LeptonError, RequestError
+from lepton.errors import EngineError, LeptonError, RequestError
 from lepton.models.executors.base import BLOCK_SIZE, Float32Array
 
 if TYPE_CHECKING:
@@ -58,21 +57,11 @@ class EngineCore:
         with load_draft(model, config) as draft:
             built = build_executors(model, config, draft)
             self.executor, self.context_length = built.main, built.context_length
-        self.spill = self._new_spill()
+            self.pacer = StepPacer(config.step_seconds)
+            self.speculator = build_speculator(config, built, draft, self.pacer)
+        self.spill = open_spill(config, self.executor)
         self.pool = BlockPool(self.executor.num_blocks, self.spill)
-        self.pacer = StepPacer(config.step_seconds)
         self.scheduler = self._new_scheduler()
-        self.speculator: Speculator | None = None
-        if built.draft is not None and draft is not None:
-            source = DraftModel(
-                built.draft,
-                self.executor.vocab_size,
-                draft.config.context_length,
-                config.step_seconds / 2,
-            )
-            self.speculator = Speculator(source, self.pacer, config.max_draft_tokens)
-        elif config.speculation == "lookup":
-            self.speculator = Speculator(LookupSource(), self.pacer, config.max_draft_tokens)
         self.queue_pace = QueuePace()
         self._runner = ModelRunner(self.executor)
         self._sampler = Sampler(getattr(self.executor, "pool", None))
@@ -89,14 +78,6 @@ class EngineCore:
         self._timeouts = 0
         self._failed_steps = 0
         self._restarts = 0
-
-    def _new_spill(self) -> BlockSpill | None:
-        if self.config.cache_spill is None:
-            return None
-        memory = getattr(self.executor, "cache", None)
-        if memory is None:
-            raise ConfigurationError("cache_spill needs the native executor")
-        return BlockSpill(self.config.cache_spill, self.config.cache_spill_bytes, memory)
 
     def _new_scheduler(self) -> Scheduler:
         config = self.config
