@@ -22,8 +22,13 @@ def test_a_file_changes_only_at_the_end(tmp_path: Path) -> None:
 
 def test_what_a_failed_block_has_written_keeps_its_passing_name(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    with pytest.raises(KeyboardInterrupt), replaced(path) as part:
-        part.write_text("half")
-        raise KeyboardInterrupt
+
+    def write_half() -> None:
+        with replaced(path) as part:
+            part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert not path.exists()
     assert part_of(path).read_text() == "half"

@@ -196,7 +196,7 @@ def test_blocks_of_a_failed_sequence_are_not_found() -> None:
     scheduler = make_scheduler()
     (first,) = queue(scheduler, make_request(50, salt="a"))
     step(scheduler)
-    scheduler.remove(first, trusted=False)
+    scheduler.remove(first, keep=False)
     assert scheduler.pool.num_cached == 0
     queue(scheduler, make_request(60, salt="a"))
     assert shape(step(scheduler)) == [(2, 0, 60, 1)]
