@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bench.serving.client import Call, Report, run_calls
+from bench.serving.client import Call, Reply, Report, run_calls
 from bench.serving.servers import Server
 
 PATH = "/v1/completions"
@@ -16,22 +16,28 @@ PROMPT_TOKENS = 250
 COMPLETION_TOKENS = 128
 RECOVERY_SECONDS = 2.0
 SLO_FIRST_TOKEN_SECONDS, SLO_GAP_SECONDS, SLO_SHARE = 2.0, 0.2, 0.95
+_SLO_FACTOR = 1.6
+"""Between the rates of two trials until one was enough and one was not."""
 
 Prompts = Sequence[list[int]]
 Figures = dict[str, float]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that this share of them does not exceed."""
+    """The smallest of the values that this share of them does not exceed; NaN of none."""
+    if not values:
+        return math.nan
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def run(server: Server, calls: Sequence[Call]) -> Report:
-    """Make the calls on a server that rests before and after."""
+def run(
+    server: Server, calls: Sequence[Call], enough: Callable[[Reply], bool] | None = None
+) -> Report:
+    """Make the calls on a server that rests before and after, see `run_calls`."""
     server.wake()
     try:
-        return run_calls(server.port, PATH, calls)
+        return run_calls(server.port, PATH, calls, enough)
     finally:
         server.rest()
 
@@ -49,15 +55,19 @@ def closed(server: Server, prompts: Prompts) -> tuple[Figures, Report]:
     }, report
 
 
-def poisson(server: Server, prompts: Prompts, rate: float, seed: int = 0) -> tuple[Figures, Report]:
+def poisson(server: Server, prompts: Prompts, rate: float) -> tuple[Figures, Report]:
     """The prompts one after another as a Poisson process of ``rate`` arrivals a second."""
+    report = run(server, _arrivals(server, prompts, rate))
+    return {"rate": rate, "tokens_per_second": report.tokens_per_second, **_quality(report)}, report
+
+
+def _arrivals(server: Server, prompts: Prompts, rate: float, seed: int = 0) -> list[Call]:
     clock = random.Random(seed)
     at, calls = 0.0, []
     for prompt in prompts:
         at += clock.expovariate(rate)
         calls.append(Call(server.completion(prompt, COMPLETION_TOKENS), at))
-    report = run(server, calls)
-    return {"rate": rate, "tokens_per_second": report.tokens_per_second, **_quality(report)}, report
+    return calls
 
 
 @dataclass(frozen=True)
@@ -71,26 +81,46 @@ class Trial:
 def highest_rate(server: Server, prompts: Prompts, first: float, trials: int) -> list[Trial]:
     """Look for the highest Poisson rate that serves enough requests well, by bisection.
 
-    Well: the first token within `SLO_FIRST_TOKEN_SECONDS` and no gap above `SLO_GAP_SECONDS`. The
-    trials, in the order in which they were made; the best is the highest rate that was enough.
+    The trials, in the order in which they were made; the best is the highest rate that was enough.
+    Every trial has the same arrivals, closer together or further apart.
     """
     low, high, rate = 0.0, 0.0, first
     made = []
-    for number in range(trials):
-        _, report = poisson(server, prompts, rate, seed=number)
-        good = sum(
-            reply.first_token_seconds <= SLO_FIRST_TOKEN_SECONDS
-            and max(reply.gaps, default=0.0) <= SLO_GAP_SECONDS
-            for reply in report.answered
-        )
-        made.append(Trial(rate, good / len(prompts)))
+    for _ in range(trials):
+        made.append(Trial(rate, share_served_well(server, prompts, rate)))
         if made[-1].good >= SLO_SHARE:
             low = rate
-            rate = (low + high) / 2 if high else rate * 1.5
         else:
             high = rate
-            rate = (low + high) / 2 if low else rate / 2
+        if low and high:
+            rate = math.sqrt(low * high)
+        else:
+            rate = rate * _SLO_FACTOR if low else rate / _SLO_FACTOR
     return made
+
+
+def share_served_well(server: Server, prompts: Prompts, rate: float) -> float:
+    """The share of requests with a first token in time and no gap too long.
+
+    A trial ends as soon as too many have been served badly; what is missing then counts as bad.
+    """
+    bad = 0
+
+    def enough(reply: Reply) -> bool:
+        nonlocal bad
+        bad += not _served_well(reply)
+        return bad > (1 - SLO_SHARE) * len(prompts)
+
+    report = run(server, _arrivals(server, prompts, rate), enough)
+    return sum(map(_served_well, report.replies)) / len(prompts)
+
+
+def _served_well(reply: Reply) -> bool:
+    return (
+        reply.complete
+        and reply.first_token_seconds <= SLO_FIRST_TOKEN_SECONDS
+        and max(reply.gaps, default=0.0) <= SLO_GAP_SECONDS
+    )
 
 
 def shared_prefix(server: Server, prefix: list[int], suffixes: Prompts) -> Figures:
@@ -180,7 +210,7 @@ def _quality(report: Report) -> Figures:
         "first_token_p99": quantile(firsts, 0.99),
         "gap_p50": quantile(gaps, 0.5),
         "gap_p99": quantile(gaps, 0.99),
-        "gap_max": max(gaps),
+        "gap_max": max(gaps, default=math.nan),
         "seconds_p50": quantile(wholes, 0.5),
         "seconds_p99": quantile(wholes, 0.99),
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +72,19 @@ def test_replies_are_counted_and_timed(port: int) -> None:
     assert report.client_seconds > 0
 
 
+def test_calls_are_broken_off_when_it_is_enough(port: int) -> None:
+    seen: list[Reply] = []
+
+    def enough(reply: Reply) -> bool:
+        seen.append(reply)
+        return len(seen) == 2
+
+    calls = [Call({"prompt": "a"}), Call({"prompt": "refuse"}), Call({"prompt": "b"}, at=1e6)]
+    report = run_calls(port, "/v1/completions", calls, enough)
+    assert [reply.status for reply in report.replies] == [200, 429, 0]
+    assert [reply.status for reply in seen] == [429, 200]
+
+
 def test_no_server_is_an_error_of_the_call() -> None:
     (reply,) = run_calls(9, "/", [Call({})]).replies
     assert (reply.status, reply.complete) == (0, False)
@@ -78,18 +93,27 @@ def test_no_server_is_an_error_of_the_call() -> None:
 
 @pytest.mark.parametrize("limit", [0.7, 3.0, 5.5])
 def test_the_search_for_a_rate_closes_in(limit: float, monkeypatch: Any) -> None:
-    def poisson(server: Any, prompts: Any, rate: float, seed: int = 0) -> Any:
-        wait = 0.1 if rate <= limit else 3.0
+    def run(server: Any, calls: Any, enough: Any) -> Any:
+        at = [call.at for call in calls]
+        wait = 0.1 if rate_of(at) <= limit else 3.0
         reply = Reply(0.0, status=200, complete=True, events=[wait, wait + 0.1])
-        return {}, Report([reply] * len(prompts), 1.0, 0.0)
+        replies = [reply for _ in takewhile(lambda _: not enough(reply), calls)]
+        return Report(replies, 1.0, 0.0)
 
-    monkeypatch.setattr(workloads, "poisson", poisson)
-    trials = workloads.highest_rate(SimpleNamespace(), [[1]] * 4, 3.0, trials=10)
+    server = SimpleNamespace(completion=lambda *_: {})
+    unit = [call.at for call in workloads._arrivals(server, [[1]] * 40, 1.0)]
+
+    def rate_of(at: list[float]) -> float:
+        return unit[-1] / at[-1]
+
+    monkeypatch.setattr(workloads, "run", run)
+    trials = workloads.highest_rate(server, [[1]] * 40, 3.0, trials=10)
     best = max(trial.rate for trial in trials if trial.good == 1)
     assert limit * 0.97 <= best <= limit
 
 
 def test_quantiles() -> None:
+    assert math.isnan(workloads.quantile([], 0.5))
     assert workloads.quantile([3.0, 1.0, 2.0], 0.5) == 2
     assert workloads.quantile([1.0], 0.99) == 1
 
