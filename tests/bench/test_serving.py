@@ -122,13 +122,21 @@ def test_results_are_kept_and_reported(tmp_path: Any) -> None:
     file = tmp_path / "results.json"
     results = ServingResults({"processor": "P", "threads": 2})
     for number, speed in enumerate((100.0, 300.0, 200.0), start=1):
-        figures = {"tokens_per_second": speed, "good_at_1.00": 1.0}
+        figures = {
+            "tokens_per_second": speed,
+            "seconds": 2.0,
+            "client_seconds": 0.1,
+            "good_at_1.00": 1.0,
+        }
         results.samples.append(
-            {"workload": "closed", "engine": "lepton", "round": number, "figures": figures}
+            {"workload": "closed", "engine": "lepton exact", "round": number, "figures": figures}
         )
     results.save(file)
     assert load_results(file) == results
+    peer = {"workload": "closed", "engine": "llama-server", "round": 1}
+    results.samples.append({**peer, "figures": {"tokens_per_second": 80.0}})
     write_report(results, tmp_path / "measured.md")
     page = (tmp_path / "measured.md").read_text()
-    assert "| lepton | 3 | 200 |" in page
-    assert "good" not in page.split("## ")[1]
+    assert "| lepton exact | 3 | 200 |" in page
+    assert "good" not in page.split("## ")[2]
+    assert "tokens/s × llama-server's | 2.50 | ≥ 2.6 |" in page
