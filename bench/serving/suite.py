@@ -21,7 +21,7 @@ from lepton.telemetry.machine import inspect_machine
 
 PRECISIONS = ("exact", "fast")
 STREAMS, CROWD = 16, 64
-SLO_REQUESTS, SLO_TRIALS = 32, 5
+SLO_PROMPTS, SLO_TRIALS, SLO_SECONDS = 200, 5, 20.0
 PREFIX_TOKENS, SUFFIX_TOKENS = 1000, 20
 LONG_TOKENS, DECODING = 6000, 8
 OVERLOAD_FACTOR, OVERLOAD_SECONDS = 10.0, 60.0
@@ -139,16 +139,16 @@ class Suite:
 
     def _slo(self) -> Iterator[Part]:
         """The highest Poisson rate that serves 95 % well."""
-        prompts = self._next_prompts(SLO_REQUESTS)
+        prompts = self._next_prompts(SLO_PROMPTS)
 
         def measure(start: Callable[[], Server], first: float) -> Figures:
-            trials = workloads.highest_rate(start(), prompts, first, SLO_TRIALS)
+            trials = workloads.highest_rate(start(), prompts, first, SLO_TRIALS, SLO_SECONDS)
             enough = [trial.rate for trial in trials if trial.good >= workloads.SLO_SHARE]
             rates = {f"good_at_{trial.rate:.2f}": trial.good for trial in trials}
             return {"rate": max(enough, default=0.0), **rates}
 
         for precision in PRECISIONS:
-            yield f"lepton {precision}", partial(measure, partial(self._lepton, precision), 3.0)
+            yield f"lepton {precision}", partial(measure, partial(self._lepton, precision), 4.0)
         yield "llama-server", partial(measure, self._engines.llama, 0.8)
 
     def _prefix(self) -> Iterator[Part]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 
 from bench.serving.client import Call, Reply, Report, run_calls
 from bench.serving.servers import Server
@@ -57,17 +58,26 @@ def closed(server: Server, prompts: Prompts) -> tuple[Figures, Report]:
 
 def poisson(server: Server, prompts: Prompts, rate: float) -> tuple[Figures, Report]:
     """The prompts one after another as a Poisson process of ``rate`` arrivals a second."""
-    report = run(server, _arrivals(server, prompts, rate))
+    times = islice(_times(rate), len(prompts))
+    report = run(server, _calls(server, prompts, times))
     return {"rate": rate, "tokens_per_second": report.tokens_per_second, **_quality(report)}, report
 
 
-def _arrivals(server: Server, prompts: Prompts, rate: float, seed: int = 0) -> list[Call]:
+def _times(rate: float, seconds: float = math.inf, seed: int = 0) -> Iterator[float]:
+    """When a Poisson process of ``rate`` arrivals a second has one, for so many seconds."""
     clock = random.Random(seed)
-    at, calls = 0.0, []
-    for prompt in prompts:
+    at = clock.expovariate(rate)
+    while at < seconds:
+        yield at
         at += clock.expovariate(rate)
-        calls.append(Call(server.completion(prompt, COMPLETION_TOKENS), at))
-    return calls
+
+
+def _calls(server: Server, prompts: Prompts, times: Iterable[float]) -> list[Call]:
+    """A completion at each of the times, the prompts in turn."""
+    return [
+        Call(server.completion(prompt, COMPLETION_TOKENS), at)
+        for prompt, at in zip(cycle(prompts), times, strict=False)
+    ]
 
 
 @dataclass(frozen=True)
@@ -78,16 +88,19 @@ class Trial:
     good: float
 
 
-def highest_rate(server: Server, prompts: Prompts, first: float, trials: int) -> list[Trial]:
+def highest_rate(
+    server: Server, prompts: Prompts, first: float, trials: int, seconds: float
+) -> list[Trial]:
     """Look for the highest Poisson rate that serves enough requests well, by bisection.
 
     The trials, in the order in which they were made; the best is the highest rate that was enough.
-    Every trial has the same arrivals, closer together or further apart.
+    In each, requests arrive for so many seconds, so that a queue shows that grows.
     """
     low, high, rate = 0.0, 0.0, first
     made = []
-    for _ in range(trials):
-        made.append(Trial(rate, share_served_well(server, prompts, rate)))
+    for number in range(trials):
+        calls = _calls(server, prompts, _times(rate, seconds, seed=number))
+        made.append(Trial(rate, share_served_well(server, calls)))
         if made[-1].good >= SLO_SHARE:
             low = rate
         else:
@@ -99,7 +112,7 @@ def highest_rate(server: Server, prompts: Prompts, first: float, trials: int) ->
     return made
 
 
-def share_served_well(server: Server, prompts: Prompts, rate: float) -> float:
+def share_served_well(server: Server, calls: Sequence[Call]) -> float:
     """The share of requests with a first token in time and no gap too long.
 
     A trial ends as soon as too many have been served badly; what is missing then counts as bad.
@@ -109,10 +122,10 @@ def share_served_well(server: Server, prompts: Prompts, rate: float) -> float:
     def enough(reply: Reply) -> bool:
         nonlocal bad
         bad += not _served_well(reply)
-        return bad > (1 - SLO_SHARE) * len(prompts)
+        return bad > (1 - SLO_SHARE) * len(calls)
 
-    report = run(server, _arrivals(server, prompts, rate), enough)
-    return sum(map(_served_well, report.replies)) / len(prompts)
+    report = run(server, calls, enough)
+    return sum(map(_served_well, report.replies)) / len(calls)
 
 
 def _served_well(reply: Reply) -> bool:
@@ -170,13 +183,7 @@ def single(server: Server, prompts: Prompts, tokens: int) -> tuple[Figures, list
 
 def overload(server: Server, prompts: Prompts, rate: float, seconds: float) -> Figures:
     """More than a server can bear, for so long; two seconds later one more request."""
-    clock = random.Random(7)
-    at = 0.0
-    calls: list[Call] = []
-    while at < seconds:
-        at += clock.expovariate(rate)
-        prompt = prompts[len(calls) % len(prompts)]
-        calls.append(Call(server.completion(prompt, COMPLETION_TOKENS), at))
+    calls = _calls(server, prompts, _times(rate, seconds))
     probe = Call(server.completion(prompts[0], 1), seconds + RECOVERY_SECONDS)
     before = server.resident_memory()
     whole = run(server, [*calls, probe])

@@ -101,13 +101,19 @@ def test_the_search_for_a_rate_closes_in(limit: float, monkeypatch: Any) -> None
         return Report(replies, 1.0, 0.0)
 
     server = SimpleNamespace(completion=lambda *_: {})
-    unit = [call.at for call in workloads._arrivals(server, [[1]] * 40, 1.0)]
+    lengths = {}
+
+    def times(rate: float, seconds: float, seed: int) -> Any:
+        found = [number / rate for number in range(1, int(rate * seconds))]
+        lengths[found[0]] = rate
+        return found
 
     def rate_of(at: list[float]) -> float:
-        return unit[-1] / at[-1]
+        return lengths[at[0]]
 
+    monkeypatch.setattr(workloads, "_times", times)
     monkeypatch.setattr(workloads, "run", run)
-    trials = workloads.highest_rate(server, [[1]] * 40, 3.0, trials=10)
+    trials = workloads.highest_rate(server, [[1]] * 40, 3.0, trials=10, seconds=40)
     best = max(trial.rate for trial in trials if trial.good == 1)
     assert limit * 0.97 <= best <= limit
 
