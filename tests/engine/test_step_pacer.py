@@ -37,7 +37,7 @@ def test_prompts_get_the_time_that_completions_leave() -> None:
 
 
 @pytest.mark.parametrize(
-    ("decode", "longest"), [(0.001, 0.02), (0.01, 0.045), (0.015, 0.0675), (0.05, 0.1)]
+    ("decode", "longest"), [(0.001, 0.03), (0.01, 0.035), (0.02, 0.07), (0.05, 0.1)]
 )
 def test_steps_that_read_prompts_are_not_many_times_as_long(decode: float, longest: float) -> None:
     pacer = StepPacer(0.1)
@@ -61,14 +61,14 @@ def test_dearer_steps_are_believed_sooner_than_cheaper_ones() -> None:
 def test_one_stalled_step_does_not_starve_prompts() -> None:
     pacer = StepPacer(0.1)
     for _ in range(20):
-        pacer.note(1, 0.0, 0.025)
-        pacer.note(1, 50.0, 0.075)
+        pacer.note(1, 0.0, 0.03)
+        pacer.note(1, 50.0, 0.08)
     pacer.note(1, 50.0, 60.0)
     pacer.note(1, 0.0, 60.0)
     assert pacer.prefill_work(1) >= 16
     for _ in range(60):
-        pacer.note(1, 0.0, 0.025)
-        pacer.note(1, 50.0, 0.075)
+        pacer.note(1, 0.0, 0.03)
+        pacer.note(1, 50.0, 0.08)
     assert pacer.prefill_work(1) > 60
 
 
