@@ -23,7 +23,7 @@ def _of(results: ServingResults, precision: str) -> Iterator[Line]:
     speed = _median(results, "closed", engine, "tokens_per_second")
     for peer, least in (("llama-server", 2.6), ("openvino, in process", 1.7)):
         yield from _ratio(
-            f"{engine}, 16 streams: tokens/s × {peer}'s",
+            f"{engine}, 16 streams: tokens/s / those of {peer}",
             speed,
             _median(results, "closed", peer, "tokens_per_second"),
             f"≥ {least}",

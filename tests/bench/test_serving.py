@@ -145,4 +145,4 @@ def test_results_are_kept_and_reported(tmp_path: Any) -> None:
     page = (tmp_path / "measured.md").read_text()
     assert "| lepton exact | 3 | 200 |" in page
     assert "good" not in page.split("## ")[2]
-    assert "tokens/s × llama-server's | 2.50 | ≥ 2.6 |" in page
+    assert "tokens/s / those of llama-server | 2.50 | ≥ 2.6 |" in page
