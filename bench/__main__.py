@@ -121,9 +121,8 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(command, parents=[shared, chosen], help=text)
     serving = commands.add_parser("serving", help="measure servers over HTTP")
     serving.add_argument("--workloads", type=_names, help=f"of {', '.join(SERVING_WORKLOADS)}")
-    serving.add_argument("--rounds", type=int, default=3, help="more rounds to measure (3)")
+    serving.add_argument("--rounds", type=int, help="rounds to reach (3 of closed, 1 of others)")
     serving.add_argument("--results", type=Path, help=f"JSON file to add to ({_SERVING_RESULTS})")
-    serving.add_argument("--quick", action="store_true", help="look for the highest rate in short")
     report = commands.add_parser("report", parents=[shared], help="write the report")
     report.add_argument("--to", type=Path, default=_REPORT, help=f"Markdown file ({_REPORT})")
     commands.add_parser("list", parents=[shared], help="list models, peers and workloads")
@@ -188,13 +187,13 @@ def _neighbours(model: BenchModel, results: Results, arguments: argparse.Namespa
 
 def _serving(arguments: argparse.Namespace) -> None:
     names = arguments.workloads or list(SERVING_WORKLOADS)
-    _check(names, dict.fromkeys(SERVING_WORKLOADS))
+    _check(names, SERVING_WORKLOADS)
     file = arguments.results or _SERVING_RESULTS
     results = load_results(file)
-    suite = Suite(results, file, _console.print, quick=arguments.quick)
+    suite = Suite(results, file, _console.print)
     try:
-        for number in range(1, arguments.rounds + 1):
-            for name in names:
+        for name in names:
+            for number in range(1, (arguments.rounds or SERVING_WORKLOADS[name]) + 1):
                 suite.measure(name, number)
     finally:
         suite.close()

@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,11 +96,17 @@ class Report:
         return [gap for reply in self.answered for gap in reply.gaps]
 
 
-def run_calls(port: int, path: str, calls: Sequence[Call]) -> Report:
-    """Make every call at its time, all of them if need be at once, and wait for the answers."""
+def run_calls(
+    port: int, path: str, calls: Sequence[Call], enough: Callable[[Reply], bool] | None = None
+) -> Report:
+    """Make every call at its time, all of them if need be at once, and wait for the answers.
+
+    Once ``enough`` says so of a reply that has ended, those in progress are broken off and the
+    others not made.
+    """
     requests = [_request(path, call.body) for call in calls]
     cpu, start = time.process_time(), time.perf_counter()
-    replies = asyncio.run(_run(port, calls, requests))
+    replies = asyncio.run(_run(port, calls, requests, enough))
     used = time.process_time() - cpu
     first = min(reply.sent for reply in replies)
     return Report(replies, max(reply.ended for reply in replies) - max(first, start), used)
@@ -115,26 +121,40 @@ def _request(path: str, body: Mapping[str, Any]) -> bytes:
     return head.encode() + content
 
 
-async def _run(port: int, calls: Sequence[Call], requests: Sequence[bytes]) -> list[Reply]:
+async def _run(
+    port: int,
+    calls: Sequence[Call],
+    requests: Sequence[bytes],
+    enough: Callable[[Reply], bool] | None,
+) -> list[Reply]:
     start = time.perf_counter()
-    async with asyncio.timeout(_GRACE_SECONDS):
-        return await asyncio.gather(
-            *(
-                _call(port, start + call.at, request)
-                for call, request in zip(calls, requests, strict=True)
-            )
-        )
+    replies = [Reply(start + call.at, ended=start + call.at) for call in calls]
+    async with asyncio.timeout(_GRACE_SECONDS), asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_call(port, reply, request))
+            for reply, request in zip(replies, requests, strict=True)
+        ]
+        for coming in asyncio.as_completed(tasks):
+            ended = await coming
+            if enough is not None and enough(ended):
+                for task in tasks:
+                    task.cancel()
+                break
+    return replies
 
 
-async def _call(port: int, at: float, request: bytes) -> Reply:
-    await asyncio.sleep(max(0.0, at - time.perf_counter()))
+async def _call(port: int, reply: Reply, request: bytes) -> Reply:
+    await asyncio.sleep(max(0.0, reply.sent - time.perf_counter()))
     loop = asyncio.get_running_loop()
-    reply = Reply(time.perf_counter())
+    reply.sent = time.perf_counter()
     try:
-        _, stream = await loop.create_connection(
+        transport, stream = await loop.create_connection(
             lambda: _Stream(request, reply, loop.create_future()), "127.0.0.1", port
         )
-        await stream.done
+        try:
+            await stream.done
+        finally:
+            transport.close()
     except OSError as error:
         reply.error = str(error)
         reply.ended = time.perf_counter()
@@ -176,7 +196,8 @@ class _Stream(asyncio.Protocol):
         if not reply.complete:
             reply.error = str(error or body[-200:].decode("utf-8", "replace"))
         reply.body = body
-        self.done.set_result(None)
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 def _text(event: bytes) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.serving.suite import ServingResults
+from bench.serving.targets import targets
 
 _INTRODUCTION = """# Serving, measured
 
@@ -16,7 +17,8 @@ Made by `python -m bench serving` from [results.json](results.json): SmolLM2-135
 has the Q4_1 file, llama-server Q4_0, its fastest, with 16 slots and its prompt cache off; OpenVINO
 GenAI has no server of its own and runs in process, prefix cache off. Engines take turns, those that
 wait are stopped. A *gap* is a silence between two events of a stream: under load an event carries
-several tokens. Medians of the rounds, seconds unless a unit is given.
+several tokens. Every server has answered 16 streams before. Medians of the rounds, seconds unless a
+unit is given.
 """
 _TITLES = {
     "closed": "16 streams at once",
@@ -32,6 +34,10 @@ _TITLES = {
 def write_report(results: ServingResults, path: Path) -> None:
     """Write the page."""
     parts = [_INTRODUCTION.format(**results.machine)]
+    if lines := targets(results):
+        rows = [("", "measured", "aim"), ("---", "---", "---"), *lines]
+        table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        parts.append(f"## In short\n\n{table}\n")
     for workload, title in _TITLES.items():
         table = _table(results, workload)
         if table:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 
-from bench.serving.client import Call, Report, run_calls
+from bench.serving.client import Call, Reply, Report, run_calls
 from bench.serving.servers import Server
 
 PATH = "/v1/completions"
@@ -16,22 +17,28 @@ PROMPT_TOKENS = 250
 COMPLETION_TOKENS = 128
 RECOVERY_SECONDS = 2.0
 SLO_FIRST_TOKEN_SECONDS, SLO_GAP_SECONDS, SLO_SHARE = 2.0, 0.2, 0.95
+_SLO_FACTOR = 1.6
+"""Between the rates of two trials until one was enough and one was not."""
 
 Prompts = Sequence[list[int]]
 Figures = dict[str, float]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that this share of them does not exceed."""
+    """The smallest of the values that this share of them does not exceed; NaN of none."""
+    if not values:
+        return math.nan
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def run(server: Server, calls: Sequence[Call]) -> Report:
-    """Make the calls on a server that rests before and after."""
+def run(
+    server: Server, calls: Sequence[Call], enough: Callable[[Reply], bool] | None = None
+) -> Report:
+    """Make the calls on a server that rests before and after, see `run_calls`."""
     server.wake()
     try:
-        return run_calls(server.port, PATH, calls)
+        return run_calls(server.port, PATH, calls, enough)
     finally:
         server.rest()
 
@@ -49,15 +56,28 @@ def closed(server: Server, prompts: Prompts) -> tuple[Figures, Report]:
     }, report
 
 
-def poisson(server: Server, prompts: Prompts, rate: float, seed: int = 0) -> tuple[Figures, Report]:
+def poisson(server: Server, prompts: Prompts, rate: float) -> tuple[Figures, Report]:
     """The prompts one after another as a Poisson process of ``rate`` arrivals a second."""
-    clock = random.Random(seed)
-    at, calls = 0.0, []
-    for prompt in prompts:
-        at += clock.expovariate(rate)
-        calls.append(Call(server.completion(prompt, COMPLETION_TOKENS), at))
-    report = run(server, calls)
+    times = islice(_times(rate), len(prompts))
+    report = run(server, _calls(server, prompts, times))
     return {"rate": rate, "tokens_per_second": report.tokens_per_second, **_quality(report)}, report
+
+
+def _times(rate: float, seconds: float = math.inf, seed: int = 0) -> Iterator[float]:
+    """When a Poisson process of ``rate`` arrivals a second has one, for so many seconds."""
+    clock = random.Random(seed)
+    at = clock.expovariate(rate)
+    while at < seconds:
+        yield at
+        at += clock.expovariate(rate)
+
+
+def _calls(server: Server, prompts: Prompts, times: Iterable[float]) -> list[Call]:
+    """A completion at each of the times, the prompts in turn."""
+    return [
+        Call(server.completion(prompt, COMPLETION_TOKENS), at)
+        for prompt, at in zip(cycle(prompts), times, strict=False)
+    ]
 
 
 @dataclass(frozen=True)
@@ -68,29 +88,52 @@ class Trial:
     good: float
 
 
-def highest_rate(server: Server, prompts: Prompts, first: float, trials: int) -> list[Trial]:
+def highest_rate(
+    server: Server, prompts: Prompts, first: float, trials: int, seconds: float
+) -> list[Trial]:
     """Look for the highest Poisson rate that serves enough requests well, by bisection.
 
-    Well: the first token within `SLO_FIRST_TOKEN_SECONDS` and no gap above `SLO_GAP_SECONDS`. The
-    trials, in the order in which they were made; the best is the highest rate that was enough.
+    The trials, in the order in which they were made; the best is the highest rate that was enough.
+    In each, requests arrive for so many seconds, so that a queue shows that grows.
     """
     low, high, rate = 0.0, 0.0, first
     made = []
     for number in range(trials):
-        _, report = poisson(server, prompts, rate, seed=number)
-        good = sum(
-            reply.first_token_seconds <= SLO_FIRST_TOKEN_SECONDS
-            and max(reply.gaps, default=0.0) <= SLO_GAP_SECONDS
-            for reply in report.answered
-        )
-        made.append(Trial(rate, good / len(prompts)))
+        calls = _calls(server, prompts, _times(rate, seconds, seed=number))
+        made.append(Trial(rate, share_served_well(server, calls)))
         if made[-1].good >= SLO_SHARE:
             low = rate
-            rate = (low + high) / 2 if high else rate * 1.5
         else:
             high = rate
-            rate = (low + high) / 2 if low else rate / 2
+        if low and high:
+            rate = math.sqrt(low * high)
+        else:
+            rate = rate * _SLO_FACTOR if low else rate / _SLO_FACTOR
     return made
+
+
+def share_served_well(server: Server, calls: Sequence[Call]) -> float:
+    """The share of requests with a first token in time and no gap too long.
+
+    A trial ends as soon as too many have been served badly; what is missing then counts as bad.
+    """
+    bad = 0
+
+    def enough(reply: Reply) -> bool:
+        nonlocal bad
+        bad += not _served_well(reply)
+        return bad > (1 - SLO_SHARE) * len(calls)
+
+    report = run(server, calls, enough)
+    return sum(map(_served_well, report.replies)) / len(calls)
+
+
+def _served_well(reply: Reply) -> bool:
+    return (
+        reply.complete
+        and reply.first_token_seconds <= SLO_FIRST_TOKEN_SECONDS
+        and max(reply.gaps, default=0.0) <= SLO_GAP_SECONDS
+    )
 
 
 def shared_prefix(server: Server, prefix: list[int], suffixes: Prompts) -> Figures:
@@ -140,13 +183,7 @@ def single(server: Server, prompts: Prompts, tokens: int) -> tuple[Figures, list
 
 def overload(server: Server, prompts: Prompts, rate: float, seconds: float) -> Figures:
     """More than a server can bear, for so long; two seconds later one more request."""
-    clock = random.Random(7)
-    at = 0.0
-    calls: list[Call] = []
-    while at < seconds:
-        at += clock.expovariate(rate)
-        prompt = prompts[len(calls) % len(prompts)]
-        calls.append(Call(server.completion(prompt, COMPLETION_TOKENS), at))
+    calls = _calls(server, prompts, _times(rate, seconds))
     probe = Call(server.completion(prompts[0], 1), seconds + RECOVERY_SECONDS)
     before = server.resident_memory()
     whole = run(server, [*calls, probe])
@@ -180,7 +217,7 @@ def _quality(report: Report) -> Figures:
         "first_token_p99": quantile(firsts, 0.99),
         "gap_p50": quantile(gaps, 0.5),
         "gap_p99": quantile(gaps, 0.99),
-        "gap_max": max(gaps),
+        "gap_max": max(gaps, default=math.nan),
         "seconds_p50": quantile(wholes, 0.5),
         "seconds_p99": quantile(wholes, 0.99),
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +72,19 @@ def test_replies_are_counted_and_timed(port: int) -> None:
     assert report.client_seconds > 0
 
 
+def test_calls_are_broken_off_when_it_is_enough(port: int) -> None:
+    seen: list[Reply] = []
+
+    def enough(reply: Reply) -> bool:
+        seen.append(reply)
+        return len(seen) == 2
+
+    calls = [Call({"prompt": "a"}), Call({"prompt": "refuse"}), Call({"prompt": "b"}, at=1e6)]
+    report = run_calls(port, "/v1/completions", calls, enough)
+    assert [reply.status for reply in report.replies] == [200, 429, 0]
+    assert [reply.status for reply in seen] == [429, 200]
+
+
 def test_no_server_is_an_error_of_the_call() -> None:
     (reply,) = run_calls(9, "/", [Call({})]).replies
     assert (reply.status, reply.complete) == (0, False)
@@ -78,18 +93,33 @@ def test_no_server_is_an_error_of_the_call() -> None:
 
 @pytest.mark.parametrize("limit", [0.7, 3.0, 5.5])
 def test_the_search_for_a_rate_closes_in(limit: float, monkeypatch: Any) -> None:
-    def poisson(server: Any, prompts: Any, rate: float, seed: int = 0) -> Any:
-        wait = 0.1 if rate <= limit else 3.0
+    def run(server: Any, calls: Any, enough: Any) -> Any:
+        at = [call.at for call in calls]
+        wait = 0.1 if rate_of(at) <= limit else 3.0
         reply = Reply(0.0, status=200, complete=True, events=[wait, wait + 0.1])
-        return {}, Report([reply] * len(prompts), 1.0, 0.0)
+        replies = [reply for _ in takewhile(lambda _: not enough(reply), calls)]
+        return Report(replies, 1.0, 0.0)
 
-    monkeypatch.setattr(workloads, "poisson", poisson)
-    trials = workloads.highest_rate(SimpleNamespace(), [[1]] * 4, 3.0, trials=10)
+    server = SimpleNamespace(completion=lambda *_: {})
+    lengths = {}
+
+    def times(rate: float, seconds: float, seed: int) -> Any:
+        found = [number / rate for number in range(1, int(rate * seconds))]
+        lengths[found[0]] = rate
+        return found
+
+    def rate_of(at: list[float]) -> float:
+        return lengths[at[0]]
+
+    monkeypatch.setattr(workloads, "_times", times)
+    monkeypatch.setattr(workloads, "run", run)
+    trials = workloads.highest_rate(server, [[1]] * 40, 3.0, trials=10, seconds=40)
     best = max(trial.rate for trial in trials if trial.good == 1)
     assert limit * 0.97 <= best <= limit
 
 
 def test_quantiles() -> None:
+    assert math.isnan(workloads.quantile([], 0.5))
     assert workloads.quantile([3.0, 1.0, 2.0], 0.5) == 2
     assert workloads.quantile([1.0], 0.99) == 1
 
@@ -98,13 +128,21 @@ def test_results_are_kept_and_reported(tmp_path: Any) -> None:
     file = tmp_path / "results.json"
     results = ServingResults({"processor": "P", "threads": 2})
     for number, speed in enumerate((100.0, 300.0, 200.0), start=1):
-        figures = {"tokens_per_second": speed, "good_at_1.00": 1.0}
+        figures = {
+            "tokens_per_second": speed,
+            "seconds": 2.0,
+            "client_seconds": 0.1,
+            "good_at_1.00": 1.0,
+        }
         results.samples.append(
-            {"workload": "closed", "engine": "lepton", "round": number, "figures": figures}
+            {"workload": "closed", "engine": "lepton exact", "round": number, "figures": figures}
         )
     results.save(file)
     assert load_results(file) == results
+    peer = {"workload": "closed", "engine": "llama-server", "round": 1}
+    results.samples.append({**peer, "figures": {"tokens_per_second": 80.0}})
     write_report(results, tmp_path / "measured.md")
     page = (tmp_path / "measured.md").read_text()
-    assert "| lepton | 3 | 200 |" in page
-    assert "good" not in page.split("## ")[1]
+    assert "| lepton exact | 3 | 200 |" in page
+    assert "good" not in page.split("## ")[2]
+    assert "tokens/s / those of llama-server | 2.50 | ≥ 2.6 |" in page

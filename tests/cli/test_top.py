@@ -19,6 +19,9 @@ lepton_num_requests_running{{model_name="smol"}} 7
 lepton_kv_cache_usage_perc{{model_name="smol"}} 0.25
 # TYPE lepton_generation_tokens counter
 lepton_generation_tokens_total{{model_name="smol"}} {tokens}
+# TYPE lepton_key_requests counter
+lepton_key_requests_total{{key="desk"}} {tokens}
+lepton_key_requests_total{{key="shop"}} 3
 """
 
 
@@ -47,6 +50,7 @@ def test_one_view(run: Run, url: str) -> None:
     assert "smol" in result.stdout
     assert "25%" in result.stdout
     assert "Streams" in result.stdout
+    assert result.stdout.index("desk") < result.stdout.index("shop"), "the busiest comes first"
 
 
 def test_figures_as_json(run: Run, url: str) -> None:
@@ -54,6 +58,8 @@ def test_figures_as_json(run: Run, url: str) -> None:
     assert (found["model"], found["running"]) == ("smol", 7)
     assert 0 < found["generated_per_second"] <= 1_000_000 / 0.1
     assert found["first_token_p99"] is None
+    assert found["keys"]["desk"]["requests_per_second"] > 0
+    assert found["keys"]["shop"]["requests_per_second"] == 0
 
 
 def test_no_server_is_one_line(run: Run) -> None:

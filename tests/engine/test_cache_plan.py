@@ -126,3 +126,13 @@ def test_a_draft_model_gets_a_few_contexts_of_an_eighth_of_the_cache() -> None:
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         EngineConfig(**options)
+
+
+def test_short_sequences_need_no_full_contexts() -> None:
+    config = EngineConfig(max_sequences=4, sequence_tokens=100)
+    plan = plan_cache(config, 1000, BLOCK, machine=machine(10**9))
+    assert (plan.num_blocks, plan.context_length) == (63, 1000), "one context has room"
+    plan = plan_cache(replace(config, max_sequences=20), 1000, BLOCK, machine=machine(10**9))
+    assert plan.num_blocks == 20 * 7
+    told = replace(config, cache_memory=10**6)
+    assert plan_cache(told, 1000, BLOCK, machine=machine(10**9)).num_blocks == 4 * 63

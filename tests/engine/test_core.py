@@ -422,3 +422,18 @@ def test_completions_depend_on_nothing_beside_them(
             else:
                 assert mine == other
             assert mine.text == visible_text(toy, mine.token_ids, params)
+
+
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_without_a_prefix_cache_the_same_blocks_are_used_again(
+    toy: Any, prefix_cache: bool
+) -> None:
+    core = EngineCore(toy.make_model(), toy.make_config(prefix_cache=prefix_cache))
+    used: list[set[int]] = []
+    for number in range(3):
+        core.add(core.make_request(f"{number}", [3 + number] * 40, GREEDY))
+        core.step()
+        used.append({block for each in core.scheduler.running for block in each.block_table})
+        toy.run_all(core)
+    assert core.pool.num_cached == (9 if prefix_cache else 0)
+    assert (used[0] == used[1] == used[2]) != prefix_cache

@@ -99,7 +99,7 @@ class Crowd:
 
     def __init__(self, streams: int, step_seconds: float) -> None:
         self.now = 0.0
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
         self._delivery = Delivery(lambda: self.now)
         loop = asyncio.get_running_loop()
         self.mailboxes = {
@@ -108,7 +108,7 @@ class Crowd:
         self._tokens = 0
 
     async def step(self, finishing: str | None = None) -> None:
-        self.now += self._step_seconds
+        self.now += self.step_seconds
         self._tokens += 1
         self._delivery.post(
             replace(delta(0, self._tokens, USAGE if name == finishing else None), request_id=name)
@@ -144,6 +144,14 @@ async def test_slow_steps_are_not_collected() -> None:
     for _ in range(4):
         await crowd.step()
         assert set(crowd.woken().values()) == {1}
+
+
+async def test_what_a_long_step_brought_does_not_wait() -> None:
+    crowd = Crowd(32, step_seconds=0.001)
+    for seconds, delivered in [(0.001, True), (0.001, False), (0.001, False), (0.05, True)]:
+        crowd.step_seconds = seconds
+        await crowd.step()
+        assert bool(crowd.woken()) == delivered
 
 
 async def test_the_end_of_a_stream_does_not_wait_for_others() -> None:

@@ -142,3 +142,17 @@ def test_closing(toy: Any) -> None:
         llm.generate("abc", PARAMS)
     with pytest.raises(UnavailableError):
         llm.logits([5])
+
+
+def test_requests_are_made_when_their_turn_is_near(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=2, ignore_eos=True)
+    prompts = [[3 + number % 20] * (1 + number % 9) for number in range(300)]
+    found = {}
+    most = 0
+    for place, output in llm.generate_each(prompts, params):
+        found[place] = output.outputs
+        most = max(most, len(llm._core._requests))
+    assert sorted(found) == list(range(300))
+    assert most <= 32 + 64
+    for place in (0, 150, 299):
+        assert llm.generate(prompts[place], params)[0].outputs == found[place]

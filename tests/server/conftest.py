@@ -134,14 +134,17 @@ class ScriptedEngine:
         filled: asyncio.Event,
         options: RequestOptions,
     ) -> ScriptedStream:
-        if self.refusal and len(self.streams) >= self.refuse_after:
-            raise self.refusal
+        self.check_room()
         self.params.append(params)
         self.options.append(options)
         self.streams.append(
             ScriptedStream(request_id, self.script(prompt_token_ids, params), filled)
         )
         return self.streams[-1]
+
+    def check_room(self) -> None:
+        if self.refusal and len(self.streams) >= self.refuse_after:
+            raise self.refusal
 
     def abort(self, request_id: str) -> None:
         self.aborted.append(request_id)

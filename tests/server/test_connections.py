@@ -8,7 +8,10 @@ import time
 from contextlib import suppress
 from typing import Any
 
+import httpx
+
 from lepton.engine import OutputDelta, Usage
+from lepton.errors import CapacityError
 
 
 def request(body: dict[str, Any]) -> bytes:
@@ -67,3 +70,19 @@ def test_a_connection_without_a_request_is_closed(scripted_port: Any) -> None:
         client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: local")
         with suppress(ConnectionResetError):
             assert client.recv(100) == b""
+
+
+def test_a_full_server_refuses_before_it_has_read_and_goes_on(
+    scripted_port: Any, engine: Any
+) -> None:
+    port = scripted_port()
+    engine.refusal = CapacityError("full", retry_after=3)
+    body = {"model": "scripted", "prompt": "x" * 900_000}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        for _ in range(3):
+            refused = client.post("/v1/completions", json=body)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "3")
+        engine.refusal = None
+        answered = client.post("/v1/completions", json=body | {"prompt": "hi"})
+        assert answered.status_code == 200
+    assert len(engine.streams) == 1

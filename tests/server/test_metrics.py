@@ -16,6 +16,7 @@ from lepton.telemetry.scrape import Interval, Scrape, read_scrape
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "lepton.json"
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
+REFUSALS = {"lepton_requests_refused_total", "lepton_key_requests_refused_total"}
 NAME = re.compile(r"\b(?:lepton|process)_[a-z0-9_]+")
 
 
@@ -66,13 +67,13 @@ def test_every_metric_of_the_dashboard_exists(scrape: Scrape) -> None:
     ]
     names = {name for query in queries for name in NAME.findall(query)}
     # A counter with labels has no sample before it first counts; refusals never happened here.
-    names -= {"lepton_requests_refused_total"}
+    names -= REFUSALS
     assert len(names) > 25
     assert names <= samples_of(scrape)
 
 
 def test_every_metric_that_top_shows_exists(scrape: Scrape) -> None:
-    names = set(NAME.findall(inspect.getsource(top))) - {"lepton_requests_refused_total"}
+    names = set(NAME.findall(inspect.getsource(top))) - REFUSALS
     assert len(names) > 12
     assert {name for name in names if name not in scrape.buckets} <= samples_of(scrape)
 
@@ -82,6 +83,7 @@ def test_top_shows_what_happened_between_two_readings(scrape: Scrape) -> None:
         {**scrape.values, "lepton_generation_tokens_total": 108.0},
         scrape.buckets,
         scrape.labels,
+        scrape.by_key,
         taken=2.0,
     )
     shown = top.figures(Interval(scrape, later))

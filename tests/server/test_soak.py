@@ -61,7 +61,7 @@ class Soak:
         self.done: Counter[str] = Counter()
         self.wrong: list[tuple[str, str]] = []
         self._answers: dict[str, str] = {}
-        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120)
+        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=None)
 
     async def run(self, seconds: float) -> list[int]:
         """Resident bytes, taken now and then."""

@@ -32,8 +32,8 @@ CHINESE: dict[str, str] = {
     "Show what this machine offers, which models are here and which would fit.": (
         "显示本机的能力、已有的模型以及能运行的模型。"
     ),
-    "Watch a running server: streams, tokens per second, queue, cache, latency.": (
-        "查看运行中的服务器：并发、每秒 token 数、队列、缓存与延迟。"
+    "Watch a running server: streams, tokens per second, queue, cache, latency, keys.": (
+        "查看运行中的服务器：并发、每秒 token 数、队列、缓存、延迟与密钥。"
     ),
     "List, download, describe and verify models.": "列出、下载、查看和校验模型。",
     "List the models of the catalogue and which of them are on this machine.": (
@@ -335,6 +335,7 @@ CHINESE: dict[str, str] = {
     "Streams": "进行中",
     "Waiting": "排队",
     "Oldest wait": "最长等待",
+    "Key": "密钥",
     "Requests/s": "请求/秒",
     "Refused/s": "拒绝/秒",
     "First token p50 / p99": "首个 token p50 / p99",

@@ -23,8 +23,9 @@ from lepton.data.rewriting import METHODS, load_lexicon, synonyms
 from lepton.data.scoring import score_texts
 from lepton.data.splitting import split
 from lepton.data.table import Table
-from lepton.data.writing import TableWriter, check_free, part_of, write_table, write_text
+from lepton.data.writing import TableWriter, check_free, write_table, write_text
 from lepton.errors import DataError
+from lepton.files import part_of
 
 app = typer.Typer(help="Profile, clean, split and augment tables of texts.", no_args_is_help=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
+from itertools import islice
 from typing import Annotated
 
 import httpx
@@ -23,6 +24,7 @@ from lepton.telemetry.scrape import Interval, Scrape, read_scrape
 
 _TIMEOUT_SECONDS = 5.0
 _HISTORY = 60
+_MOST_KEYS = 8
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -38,14 +40,14 @@ def top(
         bool, typer.Option("--json", help="Print JSON instead of a view, once.")
     ] = False,
 ) -> None:
-    """Watch a running server: streams, tokens per second, queue, cache, latency."""
+    """Watch a running server: streams, tokens per second, queue, cache, latency, keys."""
     with httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS) as client:
         before = _read(client)
         if once or as_json or not output.is_terminal:
             time.sleep(interval)
             now = Interval(before, _read(client))
             if as_json:
-                output.print_json(json.dumps(figures(now)))
+                output.print_json(json.dumps({**figures(now), "keys": keys(now)}))
             else:
                 output.print(view(url, now, [now.rate(_GENERATED)]))
             return
@@ -120,6 +122,21 @@ def figures(now: Interval) -> dict[str, float | str | None]:
     }
 
 
+def keys(now: Interval) -> dict[str, dict[str, float]]:
+    """What each API key does a second, the busiest first."""
+    rates = {
+        "requests_per_second": now.rates_by_key("lepton_key_requests_total"),
+        "refused_per_second": now.rates_by_key("lepton_key_requests_refused_total"),
+        "prompt_tokens_per_second": now.rates_by_key("lepton_key_prompt_tokens_total"),
+        "generated_per_second": now.rates_by_key("lepton_key_generation_tokens_total"),
+    }
+    requests = rates["requests_per_second"]
+    return {
+        key: {name: of_keys.get(key, 0.0) for name, of_keys in rates.items()}
+        for key in sorted(requests, key=lambda key: (-requests[key], key))
+    }
+
+
 def view(url: str, now: Interval, speeds: list[float]) -> RenderableType:
     """The figures as tables, with the recent tokens per second as a line of bars."""
     found = figures(now)
@@ -164,7 +181,21 @@ def view(url: str, now: Interval, speeds: list[float]) -> RenderableType:
         size(int(now.now("lepton_kv_cache_bytes"))),
     )
     title = f"{found['model'] or '–'} · {url}"
-    return Panel(Group(speed, cache, Text(), both), title=Text(title), expand=False)
+    parts = [speed, cache, Text(), both, *_key_table(keys(now))]
+    return Panel(Group(*parts), title=Text(title), expand=False)
+
+
+def _key_table(found: dict[str, dict[str, float]]) -> list[RenderableType]:
+    """The busiest keys, where there is more than one caller to tell apart."""
+    if len(found) < 2:
+        return []
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(say("Key"))
+    for title in ("Requests/s", "Refused/s", "Prompt tokens/s", "Tokens/s"):
+        table.add_column(say(title), justify="right")
+    for key, rates in islice(found.items(), _MOST_KEYS):
+        table.add_row(Text(key), *(f"{rate:,.2f}" for rate in rates.values()))
+    return [Text(), table]
 
 
 def sparkline(values: list[float]) -> str:

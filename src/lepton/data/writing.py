@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from lepton.data import formats
 from lepton.errors import DataError
+from lepton.files import complete, part_of, replaced
 
 _BATCH_ROWS = 4096
 
@@ -71,7 +72,7 @@ class TableWriter:
         if kind is None:
             with explain_errors(self.part):
                 self._sink.close()
-                self.part.replace(self.path)
+                complete(self.part, self.path)
             return
         with suppress(OSError, DataError):
             self._sink.close()
@@ -99,11 +100,10 @@ def write_text(path: str | Path, text: str, *, force: bool = False) -> None:
     """
     path = Path(path)
     check_free(path, force=force)
-    part = part_of(path)
-    with explain_errors(part):
+    with explain_errors(part_of(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with replaced(path) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def check_free(path: Path, *, force: bool = False) -> None:
@@ -116,11 +116,6 @@ def check_free(path: Path, *, force: bool = False) -> None:
         raise DataError(
             "exists and is not written over; choose another name or give --force", file=path
         )
-
-
-def part_of(path: Path) -> Path:
-    """The passing name of a file that is being written."""
-    return path.with_name(f"{path.name}.part")
 
 
 @contextmanager

@@ -139,13 +139,32 @@ class AsyncEngine:
             options=options,
         )
         with self._condition:
-            self._check_room()
+            self.check_room()
             if request_id in self._delivery:
                 raise RequestError(f"request id {request_id!r} is in use", param="request_id")
             mailbox = self._delivery.open(request_id, loop, filled)
             self._new.append(request)
             self._condition.notify()
         return RequestStream(request_id, mailbox, self.abort)
+
+    def check_room(self) -> None:
+        """Raise CapacityError or UnavailableError as `generate` would now, whatever the prompt."""
+        if self._refusal is not None:
+            raise UnavailableError(self._refusal)
+        waiting = self._core.num_queued + len(self._new)
+        expected = self._core.queue_pace.wait(waiting)
+        limit = self._config.max_queue_seconds
+        if waiting >= self._config.max_queue:
+            raise CapacityError(
+                f"{waiting} requests are waiting already; try again later",
+                retry_after=max(1.0, expected),
+            )
+        if limit is not None and expected > limit:
+            raise CapacityError(
+                f"{waiting} requests are waiting already, for about {expected:.1f} seconds; "
+                "try again later",
+                retry_after=max(1.0, expected - limit),
+            )
 
     def abort(self, request_id: str) -> None:
         """End a request; its reader gets finish_reason ``cancelled``. Unknown ids are ignored."""
@@ -209,24 +228,6 @@ class AsyncEngine:
         deadline = time.monotonic() + seconds
         while len(self._delivery) and self.alive and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
-
-    def _check_room(self) -> None:
-        if self._refusal is not None:
-            raise UnavailableError(self._refusal)
-        waiting = self._core.num_queued + len(self._new)
-        expected = self._core.queue_pace.wait(waiting)
-        limit = self._config.max_queue_seconds
-        if waiting >= self._config.max_queue:
-            raise CapacityError(
-                f"{waiting} requests are waiting already; try again later",
-                retry_after=max(1.0, expected),
-            )
-        if limit is not None and expected > limit:
-            raise CapacityError(
-                f"{waiting} requests are waiting already, for about {expected:.1f} seconds; "
-                "try again later",
-                retry_after=max(1.0, expected - limit),
-            )
 
     def _run(self) -> None:
         try:

@@ -135,7 +135,7 @@ def plan_cache(
     machine = machine or inspect_machine()
     room = machine.available_memory - other_bytes
     allowed = config.cache_memory or min(machine.available_memory // CACHE_SHARE, max(0, room))
-    num_blocks = min(config.max_sequences * blocks_for(context), allowed // block_bytes)
+    num_blocks = min(_wanted_blocks(config, context), allowed // block_bytes)
     if num_blocks * block_bytes > max(0, room) or room <= 0:
         raise ConfigurationError(
             f"{_sum(other_bytes, num_blocks * block_bytes)}, but {_available(machine)}: lower "
@@ -156,6 +156,14 @@ def plan_cache(
         )
     logger.warning("%s; the context is reduced to %d tokens", shortage, fitting)
     return CachePlan(num_blocks, fitting)
+
+
+def _wanted_blocks(config: EngineConfig, context: int) -> int:
+    """Blocks that are of use where memory does not matter."""
+    if config.cache_memory is not None or config.sequence_tokens is None:
+        return config.max_sequences * blocks_for(context)
+    each = blocks_for(min(context, config.sequence_tokens))
+    return max(blocks_for(context), config.max_sequences * each)
 
 
 def _sum(other_bytes: int, cache_bytes: int) -> str:

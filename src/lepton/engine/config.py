@@ -36,6 +36,10 @@ class EngineConfig:
     cache_memory: int | None = None
     """Bytes for the KV cache. None takes what ``max_sequences`` full contexts need, at most a
     quarter of the memory available."""
+    sequence_tokens: int | None = None
+    """Where ``cache_memory`` is None: room for so many tokens of each of ``max_sequences``, and for
+    one full context at least. Longer sequences run as well, fewer at a time. None: full
+    contexts."""
     max_sequences: int = 32
     """Completions computed together."""
     max_step_tokens: int = 512
@@ -83,7 +87,7 @@ class EngineConfig:
         for name in ("max_sequences", "max_step_tokens", "max_queue", "max_draft_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("context_length", "cache_memory"):
+        for name in ("context_length", "cache_memory", "sequence_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}")

@@ -389,10 +389,9 @@ class EngineCore:
         request = sequence.request
         if gain.finish_reason is not None:
             sequence.finish_reason = gain.finish_reason
-            trusted = gain.finish_reason != "error"
-            self.scheduler.remove(sequence, trusted=trusted)
+            self.scheduler.remove(sequence, keep=self._keeps(request, gain.finish_reason))
             if self.speculator is not None:
-                self.speculator.forget(sequence, trusted=trusted)
+                self.speculator.forget(sequence, trusted=gain.finish_reason != "error")
         prompt_logprobs = None
         if sequence.prompt_logprobs is not None and not sequence.wants_prompt_logprobs:
             prompt_logprobs = tuple(sequence.prompt_logprobs)
@@ -413,6 +412,15 @@ class EngineCore:
             error=error,
             timings=request.timings(time.monotonic()) if finished else None,
         )
+
+    def _keeps(self, request: Request, reason: FinishReason) -> bool:
+        """Whether what a sequence has computed may be found by others after its end.
+
+        Without a prefix cache only another completion of the same prompt could. Blocks that nobody
+        can find are used again first, so that memory which was never needed stays untouched.
+        """
+        wanted = self.config.prefix_cache or len(request.sequences) > 1
+        return wanted and reason != "error"
 
     def _end(
         self, request: Request, reason: FinishReason, error: str | None = None

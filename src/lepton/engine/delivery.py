@@ -14,6 +14,8 @@ from lepton.engine.outputs import OutputDelta, Usage
 STREAMS_PER_TOKEN = 8
 MOST_TOKENS = 8
 MOST_SECONDS = 0.1
+LONG_STEP_SECONDS = 0.03
+"""After a step this long, in which prompts were read, no stream waits for another one."""
 
 
 class Mailbox:
@@ -72,7 +74,7 @@ class Delivery:
     streams gain a token at a time, the more tokens of each one wait to be delivered together, so
     that waking, encoding and writing leave the processors to the model: one more for every
     `STREAMS_PER_TOKEN` streams, at most `MOST_TOKENS` and `MOST_SECONDS`. A request's first delta,
-    and the last of each completion, never wait.
+    the last of each completion, and what a step of `LONG_STEP_SECONDS` brought never wait.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -156,9 +158,10 @@ class Delivery:
         now = self._clock()
         self._held_posts += 1
         tokens = min(MOST_TOKENS, 1 + streams // STREAMS_PER_TOKEN)
-        next_post = now + (now - self._posted)
+        since_last = now - self._posted
         self._posted = now
-        due = self._held_posts >= tokens or next_post - self._flushed > MOST_SECONDS
+        too_late = now + since_last - self._flushed > MOST_SECONDS
+        due = self._held_posts >= tokens or since_last > LONG_STEP_SECONDS or too_late
         if due:
             self._held_posts = 0
             self._flushed = now

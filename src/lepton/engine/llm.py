@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import islice
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -31,11 +32,19 @@ if TYPE_CHECKING:
     from lepton.models.tokenizer import Tokenizer
 
 
+_SEQUENCE_TOKENS = 512
+"""Prompts and completions of scripts are short; a cache for full contexts would fill with what
+nobody asks for again."""
+_AHEAD = 64
+"""Requests made and queued beyond those that run, so that the scheduler may choose among them."""
+
+
 class LLM(EncodingMethods):
     """A loaded model that answers prompts, several at once, or embeds and classifies texts.
 
     ``model`` is a path, a name in the catalogue (already pulled) or a loaded model; ``options`` are
-    the fields of EngineConfig. Safe to share between threads, which then take turns step by step.
+    the fields of EngineConfig, where ``sequence_tokens`` is 512 unless given. Safe to share between
+    threads, which then take turns step by step.
 
     >>> with LLM("smollm2-135m-instruct") as llm:  # doctest: +SKIP
     ...     llm.generate("The capital of France is", SamplingParams(temperature=0, max_tokens=8))
@@ -44,7 +53,7 @@ class LLM(EncodingMethods):
     def __init__(self, model: str | Path | Model | EncoderModel, **options: Any) -> None:
         from lepton.models.encoder_loader import EncoderModel, load_any
 
-        config = EngineConfig(**options)
+        config = EngineConfig(**{"sequence_tokens": _SEQUENCE_TOKENS, **options})
         self._owns_model = isinstance(model, (str, Path))
         if isinstance(model, (str, Path)):
             model = load_any(model)
@@ -131,18 +140,10 @@ class LLM(EncodingMethods):
         alike together, long ones first. Checked at the call, computed as it is read; closing the
         iterator ends what is left.
         """
-        requests = self._requests(prompts, params)
-        places = {request.request_id: place for place, request in enumerate(requests)}
-        collectors = {
-            request.request_id: RequestCollector(request.request_id, request.prompt_token_ids)
-            for request in requests
-        }
-        deltas = self._run([requests[place] for place in throughput_order(prompts)])
-        return (
-            (places[delta.request_id], collectors.pop(delta.request_id).output())
-            for delta in deltas
-            if collectors[delta.request_id].add(delta)
-        )
+        settings = self._settings(prompts, params)
+        for prompt, each in zip(prompts, settings, strict=True):
+            self.check(prompt, each)
+        return self._collect(prompts, settings)
 
     def check(self, prompt: Sequence[int], params: SamplingParams | None = None) -> None:
         """Raise RequestError when token ids can never be completed with such parameters."""
@@ -202,47 +203,72 @@ class LLM(EncodingMethods):
                 advance()
         return [outputs[place] for place in range(len(prompts))]
 
-    def _requests(
+    def _collect(
+        self, prompts: Sequence[Sequence[int]], settings: Sequence[SamplingParams]
+    ) -> Iterator[tuple[int, RequestOutput]]:
+        """Place and output of each prompt; a request is made only when its turn is near."""
+        places: dict[str, int] = {}
+        collectors: dict[str, RequestCollector] = {}
+
+        def requests() -> Iterator[Request]:
+            for place in throughput_order(prompts):
+                request = self._request(prompts[place], settings[place])
+                request_id = request.request_id
+                places[request_id] = place
+                collectors[request_id] = RequestCollector(request_id, request.prompt_token_ids)
+                yield request
+
+        for delta in self._run(requests()):
+            if collectors[delta.request_id].add(delta):
+                yield places.pop(delta.request_id), collectors.pop(delta.request_id).output()
+
+    def _settings(
         self,
         prompts: Sequence[Sequence[int]],
         params: SamplingParams | Sequence[SamplingParams] | None,
-    ) -> list[Request]:
+    ) -> Sequence[SamplingParams]:
         if params is None or isinstance(params, SamplingParams):
-            params = [params or SamplingParams()] * len(prompts)
+            return [params or SamplingParams()] * len(prompts)
         if len(params) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts but {len(params)} sampling parameters")
-        return [self._request(*pair) for pair in zip(prompts, params, strict=True)]
+        return params
 
     def _request(self, prompt: Sequence[int], params: SamplingParams) -> Request:
         return self._core.make_request(f"request-{next(self._numbers)}", prompt, params)
 
-    def _run(self, requests: Sequence[Request]) -> Iterator[OutputDelta]:
+    def _run(self, requests: Iterable[Request]) -> Iterator[OutputDelta]:
         """Queue requests and yield their deltas, stepping the engine whenever none is unread.
 
-        A step also serves the requests of other readers, who find their deltas in their queues.
+        Requests are taken from the iterable as others finish. A step also serves the requests of
+        other readers, who find their deltas in their queues.
         """
         unread: deque[OutputDelta] = deque()
-        unfinished = {request.request_id for request in requests}
+        unfinished: set[str] = set()
+        coming = iter(requests)
+        room = self.config.max_sequences + _AHEAD
         try:
-            with self._lock:
-                self._check_open()
-                for request in requests:
-                    self._unread[request.request_id] = unread
-                    self._core.add(request)
-            while unfinished:
+            while True:
                 with self._lock:
+                    for request in islice(coming, room - len(unfinished)):
+                        self._check_open()
+                        unfinished.add(request.request_id)
+                        self._unread[request.request_id] = unread
+                        self._core.add(request)
+                    if not unfinished:
+                        return
                     if not unread:
                         self._distribute(self._core.step())
                 while unread:
                     delta = unread.popleft()
                     if delta.usage is not None:
                         unfinished.discard(delta.request_id)
+                        self._unread.pop(delta.request_id, None)
                     yield delta
         finally:
             with self._lock:
-                for request in requests:
-                    self._core.abort(request.request_id)
-                    self._unread.pop(request.request_id, None)
+                for request_id in unfinished:
+                    self._core.abort(request_id)
+                    self._unread.pop(request_id, None)
 
     def _distribute(self, deltas: Iterable[OutputDelta]) -> None:
         for delta in deltas:

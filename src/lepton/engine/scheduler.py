@@ -65,15 +65,15 @@ class Scheduler:
         self.num_unadmitted += sequence.index == 0
         self.waiting.add(sequence)
 
-    def remove(self, sequence: Sequence, *, trusted: bool = True) -> None:
-        """Forget a sequence and free its blocks; unless ``trusted``, nobody may find them again."""
+    def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Forget a sequence and free its blocks; unless ``keep``, nobody may find them again."""
         if sequence in self.waiting:
             self.waiting.remove(sequence)
         elif sequence in self.running:
             self.running.remove(sequence)
         else:
             return
-        if not trusted:
+        if not keep:
             self.pool.forget(sequence.block_table)
             sequence.num_computed = 0
         self._release(sequence)

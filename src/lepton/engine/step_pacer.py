@@ -26,6 +26,11 @@ _CONTEXT = 2100
 """Near this position attention costs a prompt token of SmolLM2 as much as all else does; where it
 is another one for another model, what is measured makes up for it."""
 _DEARER, _CHEAPER = 0.4, 0.2
+_LONGEST_RATIO = 3.5
+"""A step that reads prompts may take so many times as long as one that only decodes, so that
+streams stay even."""
+_LEAST_TARGET_SECONDS = 0.03
+"""Shorter steps read prompts in pieces too small to be multiplied well."""
 
 
 class StepPacer:
@@ -68,13 +73,21 @@ class StepPacer:
             return math.inf
         if self._work_seconds is None:
             return float(_FIRST_TOKENS)
-        spare = self.target_seconds - self.decode_seconds(decode_rows)
+        decode_seconds = self.decode_seconds(decode_rows)
+        spare = self._target(decode_seconds) - decode_seconds
         return max(float(_LEAST_TOKENS), spare / self._work_seconds)
 
     def prefill_tokens(self, decode_rows: int) -> int:
         """As many tokens from the beginning of a prompt; 0: as many as a step may have."""
         available = self.prefill_work(decode_rows)
         return 0 if math.isinf(available) else tokens_for(available, 0)
+
+    def _target(self, decode_seconds: float) -> float:
+        """How long a step may take whose completions alone take ``decode_seconds``; 0: unknown."""
+        if decode_seconds == 0:
+            return self.target_seconds
+        even = max(_LEAST_TARGET_SECONDS, _LONGEST_RATIO * decode_seconds)
+        return min(self.target_seconds, even)
 
     def _note_prefill(self, seconds: float) -> None:
         known = self._work_seconds

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from lepton.errors import ConfigurationError
+from lepton.files import replaced
 
 _SYNC_SECONDS = 5.0
 """What a power failure may cost; a killed process loses nothing."""
@@ -72,16 +73,12 @@ class Journal:
 
     def finish(self, numbers: Iterable[int]) -> None:
         """Write the answers of these rows, in this order, at once, and remove the journal."""
-        partial = self._answers.with_name(self._answers.name + ".sorting")
-        with partial.open("wb") as output:
+        with replaced(self._answers) as part, part.open("wb") as output:
             for number in numbers:
                 offset, length = self._places[number]
                 self._file.seek(offset)
                 _, answer = json.loads(self._file.read(length))
                 output.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
-            output.flush()
-            os.fsync(output.fileno())
-        partial.replace(self._answers)
         self.path.unlink()
 
     def close(self) -> None:

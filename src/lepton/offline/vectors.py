@@ -18,9 +18,10 @@ from typing import Any
 
 from lepton.data import Row, TableReader
 from lepton.data.formats import import_extra
-from lepton.data.writing import check_free, explain_errors, part_of
+from lepton.data.writing import check_free, explain_errors
 from lepton.engine import EmbedOptions, EncoderEngine
 from lepton.errors import ConfigurationError
+from lepton.files import replaced
 
 PART_ROWS = 8192
 
@@ -142,9 +143,8 @@ def _write_part(
         },
         "embedding": arrow.FixedSizeListArray.from_arrays(values, vectors.shape[1], mask=mask),
     }
-    passing = part_of(path)
-    parquet.write_table(arrow.table(columns), passing)
-    passing.replace(path)
+    with replaced(path) as part:
+        parquet.write_table(arrow.table(columns), part)
 
 
 def _join(folder: Path, target: Path) -> None:
@@ -154,11 +154,12 @@ def _join(folder: Path, target: Path) -> None:
     if not parts:
         shutil.rmtree(folder)
         raise ConfigurationError("the table has no rows")
-    passing = part_of(target)
-    with parquet.ParquetWriter(passing, parquet.read_schema(parts[0])) as writer:
+    with (
+        replaced(target) as part,
+        parquet.ParquetWriter(part, parquet.read_schema(parts[0])) as writer,
+    ):
         for batch in _batches(parts):
             writer.write_table(batch)
-    passing.replace(target)
     shutil.rmtree(folder)
 
 

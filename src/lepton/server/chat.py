@@ -27,6 +27,7 @@ from lepton.server.streaming import HEARTBEAT, EventStream, event, until_disconn
 async def create_chat_completion(request: Request) -> Response:
     """Answer a conversation, whole or as a stream of chunks."""
     context, record = context_of(request), record_of(request)
+    context.engine.check_room()  # Before anything is read: refusing has to be cheap.
     body = await read_request(request, ChatCompletionRequest, context.settings)
     context.check_model(body.model)
     record.model, record.stream = context.model_name, bool(body.stream)

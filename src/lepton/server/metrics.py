@@ -16,6 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from lepton.server.encoder_metrics import EncoderCollector
+from lepton.server.key_metrics import KeyMetrics
 
 if TYPE_CHECKING:
     from lepton.engine import (
@@ -70,6 +71,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._model_name = ""
+        self.keys = KeyMetrics(self._registry)
         self._families = {
             name: Histogram(
                 f"lepton_{name}",

@@ -85,8 +85,11 @@ class RequestScope:
         route = _route(scope)
         seconds = record.seconds()
         self._metrics.http_request(scope["method"], route, status, seconds)
-        if status in REFUSALS and record.error_code:
-            self._metrics.refused(record.error_code)
+        refusal = record.error_code if status in REFUSALS else None
+        if refusal:
+            self._metrics.refused(refusal)
+        if record.for_api:
+            self._metrics.keys.request(record, refusal)
         trace = None
         if self._tracing is not None and route not in QUIET_ROUTES:
             trace = self._trace(self._tracing, scope, record, status)
@@ -180,6 +183,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         record: RequestRecord = scope["state"]["record"]
+        record.for_api = True
         entered = False
         try:
             record.key = self._admission.authenticate(Headers(scope=scope).get("authorization"))

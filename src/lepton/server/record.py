@@ -20,6 +20,8 @@ class RequestRecord:
     id: str
     started: float = field(default_factory=time.monotonic)
     key: ApiKey | None = None
+    for_api: bool = False
+    """Whether it is a request to the API, which may need a key."""
     model: str | None = None
     stream: bool | None = None
     prompt_tokens: int | None = None

@@ -19,6 +19,8 @@ class Scrape:
     """Cumulative counts by upper bound, by the name of the histogram."""
     labels: Mapping[str, str]
     """Every label that has one value only, such as ``model_name``."""
+    by_key: Mapping[str, Mapping[str, float]]
+    """Of samples that have the label ``key``: sums by its value."""
     taken: float
     """When, in seconds of a steady clock."""
 
@@ -30,6 +32,7 @@ def read_scrape(text: str, taken: float) -> Scrape:
     values: dict[str, float] = {}
     buckets: dict[str, dict[float, float]] = {}
     labels: dict[str, set[str]] = {}
+    by_key: dict[str, dict[str, float]] = {}
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -41,10 +44,13 @@ def read_scrape(text: str, taken: float) -> Scrape:
                     bounds[bound] = bounds.get(bound, 0.0) + sample.value
                 else:
                     values[sample.name] = values.get(sample.name, 0.0) + sample.value
+                if (key := sample.labels.get("key")) is not None:
+                    of_keys = by_key.setdefault(sample.name, {})
+                    of_keys[key] = of_keys.get(key, 0.0) + sample.value
     except (ValueError, KeyError) as error:
         raise ConfigurationError(f"what was read is not in Prometheus' format: {error}") from None
     single = {name: next(iter(found)) for name, found in labels.items() if len(found) == 1}
-    return Scrape(values, buckets, single, taken)
+    return Scrape(values, buckets, single, by_key, taken)
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,21 @@ class Interval:
 
     def gained(self, name: str) -> float:
         """What a counter has gained."""
-        now, then = self.now(name), self.before.values.get(name, 0.0)
-        return now - then if now >= then else now
+        return _gain(self.now(name), self.before.values.get(name, 0.0))
 
     def rate(self, name: str) -> float:
         """What a counter gains per second."""
         return self.gained(name) / self.seconds if self.seconds > 0 else 0.0
+
+    def rates_by_key(self, name: str) -> dict[str, float]:
+        """What a counter gains per second for each value of its label ``key``."""
+        if self.seconds <= 0:
+            return {}
+        before = self.before.by_key.get(name, {})
+        return {
+            key: _gain(now, before.get(key, 0.0)) / self.seconds
+            for key, now in self.after.by_key.get(name, {}).items()
+        }
 
     def share(self, part: str, whole: str) -> float | None:
         """How much of one counter's gain another's is; None when nothing was gained."""
@@ -102,3 +117,8 @@ class Interval:
                 return lower + (bound - lower) * ((share * total - below) / inside if inside else 1)
             lower, below = bound, count
         return lower
+
+
+def _gain(now: float, then: float) -> float:
+    """From one value of a counter to the next; one that is smaller began anew."""
+    return now - then if now >= then else now

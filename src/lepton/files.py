@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all: written under a passing name, renamed at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def part_of(path: Path) -> Path:
+    """The passing name of a file that is being written, in the same folder."""
+    return path.with_name(f"{path.name}.part")
+
+
+def complete(part: Path, path: Path) -> None:
+    """Give a file that is complete its final name, once its content is on the disk.
+
+    After a power failure too, ``path`` is what it was or the whole new file.
+    """
+    with part.open("rb") as content:
+        os.fsync(content.fileno())
+    part.replace(path)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """The passing name to write to; it becomes ``path`` unless the block fails.
+
+    What a failed block has written stays under the passing name.
+    """
+    part = part_of(path)
+    yield part
+    complete(part, path)
