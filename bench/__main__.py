@@ -8,6 +8,7 @@
     python -m bench neighbours               decoding while another process spins
     python -m bench serving                  servers over HTTP: throughput, latency, overload
     python -m bench encoders                 encoders: speed and fidelity beside peers
+    python -m bench classify runs/intents    a trained run over HTTP, 32 clients
     python -m bench retrieval                the Debian FAQ across languages: recall and MRR
     python -m bench report                   docs/performance.md from what was measured
     python -m bench list                     models, peers and workloads
@@ -30,6 +31,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from bench.classify import add_command as add_classify
+from bench.classify import run_classify
 from bench.encoders.command import add_commands, run_encoders, run_retrieval
 from bench.engines import contenders
 from bench.fidelity import measure_fidelity
@@ -70,6 +73,9 @@ def main() -> None:
         case "encoders":
             run_encoders(arguments, _console.print)
             return
+        case "classify":
+            run_classify(arguments, _console.print)
+            return
         case "retrieval":
             run_retrieval(_console.print)
             return
@@ -106,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     chosen.add_argument("--rounds", type=int, help=f"rounds to reach ({_ROUNDS})")
     commands = parser.add_subparsers(dest="command", required=True)
     add_commands(commands)
+    add_classify(commands)
     for command, text in (
         ("run", "measure speed and memory"),
         ("all", "run, fidelity, neighbours and report, each as far as it is missing"),
