@@ -9,6 +9,7 @@
     python -m bench serving                  servers over HTTP: throughput, latency, overload
     python -m bench encoders                 encoders: speed and fidelity beside peers
     python -m bench classify runs/intents    a trained run over HTTP, 32 clients
+    python -m bench networks                 networks of our own: numpy beside torch
     python -m bench retrieval                the Debian FAQ across languages: recall and MRR
     python -m bench report                   docs/performance.md from what was measured
     python -m bench list                     models, peers and workloads
@@ -39,6 +40,7 @@ from bench.fidelity import measure_fidelity
 from bench.measure import Run, describe_machine
 from bench.models import MODELS, QUICK_MODELS, BenchModel
 from bench.neighbours import measure_neighbours
+from bench.networks import run_networks
 from bench.report import write_report
 from bench.results import Results, load
 from bench.serving.report import write_report as write_serving_report
@@ -75,6 +77,9 @@ def main() -> None:
             return
         case "classify":
             run_classify(arguments, _console.print)
+            return
+        case "networks":
+            run_networks(_console.print)
             return
         case "retrieval":
             run_retrieval(_console.print)
@@ -113,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     add_commands(commands)
     add_classify(commands)
+    commands.add_parser("networks", help="networks of our own: numpy beside torch")
     for command, text in (
         ("run", "measure speed and memory"),
         ("all", "run, fidelity, neighbours and report, each as far as it is missing"),

@@ -133,8 +133,8 @@ def _counted(found: list[int], ends: list[int]) -> tuple[Indices, Indices, Indic
     Row i has the terms ``found`` [ends[i - 1]:ends[i]], each as often as it occurs.
     """
     num_rows = len(ends)
-    lengths = np.diff(np.asarray([0, *ends], np.int64))
-    row_of = np.repeat(np.arange(num_rows), lengths)
+    bounds = np.asarray([0, *ends], np.int64)
+    row_of = np.repeat(np.arange(num_rows), bounds[1:] - bounds[:-1])
     # One number for row and term together: sorting it sorts by row, then by term.
     keys, counts = np.unique(row_of << 32 | np.asarray(found, np.int64), return_counts=True)
     starts = np.searchsorted(keys, np.arange(num_rows + 1) << 32)
