@@ -13,7 +13,7 @@ import pytest
 from lepton.data.reading import TableReader
 from lepton.errors import ConfigurationError
 from lepton.training import predict
-from lepton.training.predict import predict_file, predict_stream
+from lepton.training.predict import Scored, predict_file, predict_stream
 from lepton.training.trained_model import TrainedModel
 
 
@@ -38,7 +38,7 @@ def test_every_row_is_scored_in_order(linear_run: Path, table: Path, tmp_path: P
     model = TrainedModel.load(linear_run)
     out = tmp_path / "scored.csv"
     scored = predict_file(model, TableReader(table, text="text"), out, probabilities=True)
-    assert (scored.rows, scored.resumed_at, scored.unreadable) == (5000, 0, 0)
+    assert scored == Scored(rows=5000, resumed_at=0, unreadable=0, mended=0)
     rows = rows_of(out)
     assert [int(row["id"]) for row in rows] == list(range(5000))
     assert [row["predicted"] for row in rows[:4]] == ["refund", "delivery", "size", ""]
