@@ -9,6 +9,8 @@
     python -m bench serving                  servers over HTTP: throughput, latency, overload
     python -m bench encoders                 encoders: speed and fidelity beside peers
     python -m bench classify runs/intents    a trained run over HTTP, 32 clients
+    python -m bench predict runs/intents     a million rows, resumed after kill -9
+    python -m bench news                     300 articles to learn from, 600 to classify
     python -m bench networks                 networks of our own: numpy beside torch
     python -m bench retrieval                the Debian FAQ across languages: recall and MRR
     python -m bench report                   docs/performance.md from what was measured
@@ -41,6 +43,9 @@ from bench.measure import Run, describe_machine
 from bench.models import MODELS, QUICK_MODELS, BenchModel
 from bench.neighbours import measure_neighbours
 from bench.networks import run_networks
+from bench.news import run_news
+from bench.predict import add_command as add_predict
+from bench.predict import run_predict
 from bench.report import write_report
 from bench.results import Results, load
 from bench.serving.report import write_report as write_serving_report
@@ -81,6 +86,12 @@ def main() -> None:
         case "networks":
             run_networks(_console.print)
             return
+        case "predict":
+            run_predict(arguments, _console.print)
+            return
+        case "news":
+            run_news(_console.print)
+            return
         case "retrieval":
             run_retrieval(_console.print)
             return
@@ -118,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     add_commands(commands)
     add_classify(commands)
+    add_predict(commands)
+    commands.add_parser("news", help="300 articles to learn from, 600 to classify")
     commands.add_parser("networks", help="networks of our own: numpy beside torch")
     for command, text in (
         ("run", "measure speed and memory"),
