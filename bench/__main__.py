@@ -8,6 +8,10 @@
     python -m bench neighbours               decoding while another process spins
     python -m bench serving                  servers over HTTP: throughput, latency, overload
     python -m bench encoders                 encoders: speed and fidelity beside peers
+    python -m bench classify runs/intents    a trained run over HTTP, 32 clients
+    python -m bench predict runs/intents     a million rows, resumed after kill -9
+    python -m bench news                     300 articles to learn from, 600 to classify
+    python -m bench networks                 networks of our own: numpy beside torch
     python -m bench retrieval                the Debian FAQ across languages: recall and MRR
     python -m bench report                   docs/performance.md from what was measured
     python -m bench list                     models, peers and workloads
@@ -30,12 +34,18 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from bench.classify import add_command as add_classify
+from bench.classify import run_classify
 from bench.encoders.command import add_commands, run_encoders, run_retrieval
 from bench.engines import contenders
 from bench.fidelity import measure_fidelity
 from bench.measure import Run, describe_machine
 from bench.models import MODELS, QUICK_MODELS, BenchModel
 from bench.neighbours import measure_neighbours
+from bench.networks import run_networks
+from bench.news import run_news
+from bench.predict import add_command as add_predict
+from bench.predict import run_predict
 from bench.report import write_report
 from bench.results import Results, load
 from bench.serving.report import write_report as write_serving_report
@@ -69,6 +79,18 @@ def main() -> None:
             return
         case "encoders":
             run_encoders(arguments, _console.print)
+            return
+        case "classify":
+            run_classify(arguments, _console.print)
+            return
+        case "networks":
+            run_networks(_console.print)
+            return
+        case "predict":
+            run_predict(arguments, _console.print)
+            return
+        case "news":
+            run_news(_console.print)
             return
         case "retrieval":
             run_retrieval(_console.print)
@@ -106,6 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     chosen.add_argument("--rounds", type=int, help=f"rounds to reach ({_ROUNDS})")
     commands = parser.add_subparsers(dest="command", required=True)
     add_commands(commands)
+    add_classify(commands)
+    add_predict(commands)
+    commands.add_parser("news", help="300 articles to learn from, 600 to classify")
+    commands.add_parser("networks", help="networks of our own: numpy beside torch")
     for command, text in (
         ("run", "measure speed and memory"),
         ("all", "run, fidelity, neighbours and report, each as far as it is missing"),

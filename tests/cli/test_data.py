@@ -2,11 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,38 +100,3 @@ def test_rejected_rows_are_named(run: Run, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "1 rows could not be read, 1 were mended" in done.output
     assert "line 3" in done.output
-
-
-def test_ctrl_c_keeps_what_was_written(tmp_path: Path) -> None:
-    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
-    path.write_text("text,label\n" + "".join(f"question {n},a\n" for n in range(150_000)))
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "lepton",
-            "data",
-            "clean",
-            str(path),
-            "--out",
-            str(out),
-            "--near",
-            "0",
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "LEPTON_LANG": "en"},
-        # Shells let what they run in the background ignore the signal.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    part = tmp_path / "out.csv.part"
-    deadline = time.monotonic() + 200
-    while not (part.exists() and part.stat().st_size > 100) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert str(part) in errors
-    assert "Traceback" not in errors
-    assert not out.exists()
-    assert part.read_text().startswith("text,label\nquestion 0,a\n")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import opencc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,3 +69,20 @@ def test_what_the_key_ignores() -> None:
     assert comparison_key("Hello, World！") == comparison_key("ｈｅｌｌｏ world")
     assert comparison_key("？？") == "??"
     assert comparison_key("退款") != comparison_key("退货")
+
+
+def test_every_entry_of_the_tables_is_converted() -> None:
+    tables = Path(opencc.__file__).with_name("dictionary")
+    entries = [
+        line.split("\t")[0]
+        for name in ("TSCharacters.txt", "TSPhrases.txt")
+        for line in (tables / name).read_text("utf-8").splitlines()
+    ]
+    convert = opencc.OpenCC("t2s").convert
+    assert [simplify_chinese(entry) for entry in entries] == [convert(entry) for entry in entries]
+
+
+@given(st.text(max_size=12))
+def test_nothing_left_to_do_is_seen_by_every_character(text: str) -> None:
+    # Without its quick way out, which a line end bars.
+    assert normalize_unicode(text) == normalize_unicode(f"\n{text}")

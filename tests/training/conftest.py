@@ -51,3 +51,34 @@ def linear_run(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_sentences() -> Callable[..., tuple[list[str], list[str]]]:
     return sentences
+
+
+@pytest.fixture(scope="session")
+def encoder(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of the hub's layout: BERT with two layers, and a vocabulary for the texts."""
+    import tokenizers
+    import torch
+    import transformers
+    from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+    folder = tmp_path_factory.mktemp("encoder") / "tiny"
+    library = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    library.normalizer = normalizers.BertNormalizer()
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special)
+    library.train_from_iterator(shop.texts, trainer)
+    library.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    library.decoder = tokenizers.decoders.WordPiece()
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=library.get_vocab_size(),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=64,
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    library.save(str(folder / "tokenizer.json"))
+    return str(folder)

@@ -3,11 +3,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from lepton.data.reading import TableReader
 from lepton.errors import ConfigurationError
 from lepton.training import predict
-from lepton.training.predict import predict_file, predict_stream
+from lepton.training.predict import Scored, predict_file, predict_stream
 from lepton.training.trained_model import TrainedModel
 
 
@@ -40,7 +38,7 @@ def test_every_row_is_scored_in_order(linear_run: Path, table: Path, tmp_path: P
     model = TrainedModel.load(linear_run)
     out = tmp_path / "scored.csv"
     scored = predict_file(model, TableReader(table, text="text"), out, probabilities=True)
-    assert (scored.rows, scored.resumed_at, scored.unreadable) == (5000, 0, 0)
+    assert scored == Scored(rows=5000, resumed_at=0, unreadable=0, mended=0)
     rows = rows_of(out)
     assert [int(row["id"]) for row in rows] == list(range(5000))
     assert [row["predicted"] for row in rows[:4]] == ["refund", "delivery", "size", ""]
@@ -88,26 +86,52 @@ def test_other_settings_do_not_continue_it(linear_run: Path, table: Path, tmp_pa
         predict_file(model, TableReader(table, text="text"), out, threshold=0.9)
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+from lepton.data.reading import TableReader
+from lepton.training import predict
+
+run, table, out, moment, at = sys.argv[1:]
+predict.CHUNK_ROWS = 50
+note_down = predict.write_json
+
+
+def kill(rows):
+    if rows == int(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_before_the_note(file, values):
+    if moment == "written":
+        kill(values["rows"])
+    note_down(file, values)
+
+
+predict.write_json = killed_before_the_note
+predict.predict_file(
+    predict.TrainedModel.load(run),
+    TableReader(table, text="text"),
+    Path(out),
+    on_rows=kill if moment == "noted" else None,
+)
+"""
+
+
 def test_a_killed_process_loses_and_doubles_nothing(
     linear_run: Path, table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "scored.csv"
-    script = (
-        "import sys; from pathlib import Path;"
-        "from lepton.data.reading import TableReader;"
-        "from lepton.training import predict; predict.CHUNK_ROWS = 50;"
-        "model = predict.TrainedModel.load(sys.argv[1]);"
-        "reader = TableReader(sys.argv[2], text='text');"
-        "predict.predict_file(model, reader, Path(sys.argv[3]))"
-    )
-    command = [sys.executable, "-c", script, str(linear_run), str(table), str(out)]
-    note = tmp_path / "scored.csv.progress"
-    with subprocess.Popen(command) as process:
-        while process.poll() is None and not note.exists():
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-c", KILLED, str(linear_run), str(table), str(out)]
+    # Rows are written, then noted down as certain; it is killed after the one and after the other.
+    for moment, at in (("written", 1000), ("noted", 2000), ("written", 4950)):
+        killed = subprocess.run([*command, moment, str(at)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert not out.exists()
+    subprocess.run([*command, "never", "0"], check=True)
     assert [int(row["id"]) for row in rows_of(out)] == list(range(5000))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "scored.csv"]
 
 
 def test_a_stream_is_answered_line_by_line(linear_run: Path, tmp_path: Path) -> None:

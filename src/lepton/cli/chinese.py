@@ -366,6 +366,9 @@ CHINESE: dict[str, str] = {
         "超出模型长度的文本：全部编码，或只编码开头。"
     ),
     "Write over an existing file.": "覆盖已有的文件。",
+    "Trained run to serve beside the model; may be repeated.": (
+        "与模型一起提供服务的训练运行；可重复给出。"
+    ),
     "Encoder to serve beside the model; may be repeated.": (
         "与模型一起提供服务的编码器；可重复给出。"
     ),

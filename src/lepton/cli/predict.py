@@ -83,6 +83,5 @@ def _predict_file(
         )
     if scored.resumed_at:
         note(say("continued after {count:,} rows", count=scored.resumed_at))
-    if scored.unreadable:
-        note(say("{file}: {count:,} rows could not be read", file=file, count=scored.unreadable))
+    shared.tell_problems(file, scored.unreadable, scored.mended)
     notices.print(say("{rows:,} rows in {file}", rows=scored.rows, file=out), highlight=False)

@@ -80,6 +80,10 @@ def serve(
         list[str] | None,
         typer.Option(metavar="MODEL", help="Encoder to serve beside the model; may be repeated."),
     ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Trained run to serve beside the model; may be repeated."),
+    ] = None,
     context_length: options.ContextLength = None,
     cache_memory: options.CacheMemory = None,
     max_sequences: Annotated[
@@ -216,24 +220,35 @@ def serve(
                 found[network.name] = AsyncEncoder(EncoderEngine(network, encoder_config))
         return found
 
-    def load_run() -> ServedRun:
-        from lepton.server.served_run import ServedRun
-
-        with notices.status(say("Loading {model}", model=model)):
-            return ServedRun(model)
-
     with bind(settings) as listener:
         trained = is_run(model)
         alone = not trained and _is_encoder(model)
         names = [*([model] if alone else []), *(encoder or [])]
+        run_paths = [*([model] if trained else []), *(run or [])]
         serve_http(
             None if alone or trained else load,
             settings,
             encoders=partial(load_encoders, names) if names else None,
-            run=load_run if trained else None,
+            runs=partial(_load_runs, run_paths) if run_paths else None,
             listener=listener,
             on_ready=_announce,
         )
+
+
+def _load_runs(paths: list[str]) -> dict[str, ServedRun]:
+    """Trained runs by name; ConfigurationError where two have the same."""
+    from lepton.server.served_run import ServedRun
+
+    found: dict[str, ServedRun] = {}
+    for path in paths:
+        with notices.status(say("Loading {model}", model=path)):
+            served = ServedRun(path)
+        if served.name in found:
+            raise ConfigurationError(
+                f"two runs are called {served.name!r}: serve the name, which has all its versions"
+            )
+        found[served.name] = served
+    return found
 
 
 def _is_encoder(model: str) -> bool:

@@ -124,7 +124,7 @@ def row_bar(description: str, total: int | None) -> Iterator[Progress]:
 
 
 def tell_left_out(data: LoadedData, file: str) -> None:
-    """Say which rows of a file are not used, and why."""
+    """Say which rows of a file are not used or were mended, and why."""
     if data.unlabelled:
         note(
             say(
@@ -133,13 +133,18 @@ def tell_left_out(data: LoadedData, file: str) -> None:
                 count=data.unlabelled,
             )
         )
-    if data.unreadable:
-        note(say("{file}: {count:,} rows could not be read", file=file, count=data.unreadable))
-    if data.mended:
+    tell_problems(file, data.unreadable, data.mended)
+
+
+def tell_problems(file: str, unreadable: int, mended: int) -> None:
+    """Say how many rows of a file were not what the others are."""
+    if unreadable:
+        note(say("{file}: {count:,} rows could not be read", file=file, count=unreadable))
+    if mended:
         note(
             say(
                 "{file}: {count:,} rows in another encoding or shape were mended",
                 file=file,
-                count=data.mended,
+                count=mended,
             )
         )

@@ -171,9 +171,9 @@ class Cleaning:
             survey.labels.append(label_ids.setdefault(row.label, len(label_ids)))
             survey.lengths.append(len(text))
             survey.reasons.append(self._reason_alone(row, text, key, held_out))
-            if letters is not None:
-                letters.add(text)
             if survey.texts is not None:
+                if letters is not None:
+                    letters.add(text)
                 survey.texts.append(text)
                 if len(survey.texts) > limit:
                     survey.texts = None

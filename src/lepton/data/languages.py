@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 _SCRIPTS = (
-    ("chinese", re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")),
-    ("japanese", re.compile(r"[\u3040-\u30ff]")),
-    ("korean", re.compile(r"[\uac00-\ud7af\u1100-\u11ff]")),
-    ("cyrillic", re.compile(r"[\u0400-\u04ff]")),
-    ("arabic", re.compile(r"[\u0600-\u06ff]")),
+    ("chinese", re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")),
+    ("japanese", re.compile(r"[\u3040-\u30ff]+")),
+    ("korean", re.compile(r"[\uac00-\ud7af\u1100-\u11ff]+")),
+    ("cyrillic", re.compile(r"[\u0400-\u04ff]+")),
+    ("arabic", re.compile(r"[\u0600-\u06ff]+")),
 )
 # A Latin word carries about as much as a Chinese character and a half.
 _LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f][A-Za-z\u00c0-\u024f'’-]+")
@@ -27,7 +27,7 @@ def language(text: str) -> str:
     latin = 1.5 * len(_LATIN_WORD.findall(text))
     if text.isascii():
         return "latin" if latin else "none"
-    counts = {name: len(pattern.findall(text)) for name, pattern in _SCRIPTS}
+    counts = {name: sum(map(len, pattern.findall(text))) for name, pattern in _SCRIPTS}
     if counts["japanese"]:
         counts["japanese"] += counts.pop("chinese")
     main = max(counts, key=lambda name: counts[name])

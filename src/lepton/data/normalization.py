@@ -10,6 +10,7 @@ import re
 import unicodedata
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 from lepton.data.formats import import_extra
@@ -26,7 +27,10 @@ _SPACE = re.compile(r"[^\S\n]+")
 _LINES = re.compile(r" ?\n[ \n]*")
 # NFKC turns these into ASCII; in Chinese text they are the proper signs, and they are kept.
 _CHINESE_SIGNS = frozenset("，。？！：；（）、…—～“”‘’《》【】")
-_FOREIGN_TO_HAN = re.compile(r"[^\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_WITHOUT_SIGNS = dict.fromkeys(map(ord, _CHINESE_SIGNS))
+_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+# Changed in phrases alone (沈默, 沈船); other phrases hold a character that changes by itself.
+_CHANGED_IN_PHRASES = "沈"
 
 
 def normalize_unicode(text: str) -> str:
@@ -34,7 +38,8 @@ def normalize_unicode(text: str) -> str:
 
     White space becomes single spaces, and several line ends become one.
     """
-    if text.isascii() and text.isprintable() and "  " not in text:
+    # What is printable holds no control or format characters and no space but the plain one.
+    if text.isprintable() and "  " not in text and _is_composed(text):
         return text.strip()
     composed = "".join(
         character if character in _CHINESE_SIGNS else unicodedata.normalize("NFKC", character)
@@ -46,6 +51,14 @@ def normalize_unicode(text: str) -> str:
         if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs")
     )
     return _LINES.sub("\n", _SPACE.sub(" ", visible)).strip()
+
+
+def _is_composed(text: str) -> bool:
+    """Whether no character changes under NFKC, Chinese punctuation aside."""
+    return text.isascii() or (
+        unicodedata.is_normalized("NFC", text)
+        and unicodedata.is_normalized("NFKC", text.translate(_WITHOUT_SIGNS))
+    )
 
 
 def strip_html(text: str) -> str:
@@ -71,14 +84,14 @@ def simplify_chinese(text: str) -> str:
     Raises:
         DataError: the extra ``data`` is not installed.
     """
-    if not has_han(text):
+    if not has_han(text) or _traditional().isdisjoint(text):
         return text
     return str(_converter().convert(text))
 
 
 def has_han(text: str) -> bool:
     """Whether ``text`` holds a Chinese character."""
-    return not text.isascii() and bool(_FOREIGN_TO_HAN.sub("", text))
+    return not text.isascii() and _HAN.search(text) is not None
 
 
 def comparison_key(text: str) -> str:
@@ -114,3 +127,11 @@ class _TextOfHtml(HTMLParser):
 @cache
 def _converter() -> Any:
     return import_extra("opencc").OpenCC("t2s")
+
+
+@cache
+def _traditional() -> frozenset[str]:
+    """Characters without one of which OpenCC leaves a text as it is."""
+    tables = Path(import_extra("opencc").__file__).with_name("dictionary")
+    lines = (tables / "TSCharacters.txt").read_text("utf-8").splitlines()
+    return frozenset(line[0] for line in lines if line).union(_CHANGED_IN_PHRASES)

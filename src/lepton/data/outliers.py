@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,10 @@ from numpy.typing import NDArray
 from lepton.data.normalization import comparison_key, has_han
 
 _SLOTS = 1 << 22
+# Multiplicative hashing (Knuth, The Art of Computer Programming, volume 3, 6.4): the upper bits of
+# a product with 2⁶⁴ divided by the golden ratio.
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(64 - 22)
 _MOST = 2**16 - 1
 _MIN_PIECES = 8
 _RARE = 1000
@@ -66,6 +69,8 @@ class StrangeLetters:
     def _slots(text: str) -> NDArray[np.int64]:
         key = comparison_key(text)[:_PIECES_LOOKED_AT]
         width = 2 if has_han(key) else 3
-        pieces = {key[start : start + width] for start in range(len(key) - width + 1)}
-        hashes = (zlib.crc32(piece.encode("utf-8", "replace")) % _SLOTS for piece in pieces)
-        return np.unique(np.fromiter(hashes, np.int64))
+        points = np.frombuffer(key.encode("utf-32-le", "surrogatepass"), np.uint32)
+        hashes = np.zeros(max(0, len(points) - width + 1), np.uint64)
+        for place in range(width):
+            hashes = (hashes + points[place : place + len(hashes)]) * _MULTIPLIER
+        return np.unique(hashes >> _SHIFT).astype(np.int64)

@@ -21,6 +21,8 @@ _PATTERNS = (
     ("phone", re.compile(r"(?<!\d)0\d{2,4}[ -]\d{6,8}(?!\d)")),
     ("ip address", re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")),
 )
+_NUMBER = re.compile(r"\d[\d .()-]{5,}\d")
+"""What every pattern but the first has in it."""
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECKS = "10X98765432"
 
@@ -54,7 +56,9 @@ def mask_personal_data(text: str) -> str:
 
 
 def _matches(text: str) -> Iterator[PersonalData]:
-    for kind, pattern in _PATTERNS:
+    email = _PATTERNS[:1] if "@" in text else ()
+    numbers = _PATTERNS[1:] if _NUMBER.search(text) else ()
+    for kind, pattern in (*email, *numbers):
         for match in pattern.finditer(text):
             if _plausible(kind, match[0]):
                 yield PersonalData(kind, *match.span())

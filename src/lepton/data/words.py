@@ -13,6 +13,7 @@ from typing import Any
 from lepton.data.formats import import_extra
 from lepton.data.normalization import has_han
 
+_HAN_RUN = re.compile("[\u3400-\u9fff]+")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*|\d+(?:[.,]\d+)*")
 _LETTERS = re.compile(r"\w")
 
@@ -84,7 +85,7 @@ def kind_of(part_of_speech: str) -> str:
 
 def count_words(text: str) -> int:
     """About how many words: Chinese characters count one each. Needs no library."""
-    han = sum("\u3400" <= character <= "\u9fff" for character in text)
+    han = 0 if text.isascii() else sum(map(len, _HAN_RUN.findall(text)))
     return han + len(_LATIN.findall(text))
 
 

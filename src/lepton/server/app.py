@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     EngineLoader = Callable[[], AsyncEngine]
     EncodersLoader = Callable[[], Mapping[str, AsyncEncoder]]
-    RunLoader = Callable[[], ServedRun]
+    RunsLoader = Callable[[], Mapping[str, ServedRun]]
 
 _log = logging.getLogger("lepton.server")
 
@@ -43,21 +43,21 @@ def create_app(
     settings: ServerSettings | None = None,
     *,
     encoders: EncodersLoader | None = None,
-    run: RunLoader | None = None,
+    runs: RunsLoader | None = None,
 ) -> FastAPI:
-    """An ASGI application over ``engine``, which it starts and shuts down, ``encoders`` or ``run``.
+    """An ASGI application over ``engine``, which it starts and shuts down, ``encoders``, ``runs``.
 
-    A function that makes the engine, the encoders by the names that clients give, or the run, is
+    A function that makes the engine, or the encoders or runs by the names that clients give, is
     called in a thread once the application runs; until it has returned, requests get 503 and
     ``/readyz`` is red. Raises ConfigurationError when the key file cannot be used.
     """
     context = ServerContext(settings or ServerSettings())
-    if not callable(engine) and encoders is None and run is None:
+    if not callable(engine) and encoders is None and runs is None:
         context.open(engine)
     app = FastAPI(
         title="Lepton",
         version=__version__,
-        lifespan=_lifespan(engine, encoders, run),
+        lifespan=_lifespan(engine, encoders, runs),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -75,12 +75,12 @@ def create_app(
 def _lifespan(
     engine: AsyncEngine | EngineLoader | None,
     encoders: EncodersLoader | None,
-    run: RunLoader | None,
+    runs: RunsLoader | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         context: ServerContext = app.state.context
-        loading = asyncio.create_task(_load(engine, encoders, run, context))
+        loading = asyncio.create_task(_load(engine, encoders, runs, context))
         try:
             yield
         finally:
@@ -93,15 +93,15 @@ def _lifespan(
 async def _load(
     engine: AsyncEngine | EngineLoader | None,
     encoders: EncodersLoader | None,
-    run: RunLoader | None,
+    runs: RunsLoader | None,
     context: ServerContext,
 ) -> None:
-    if callable(engine) or encoders is not None or run is not None:
+    if callable(engine) or encoders is not None or runs is not None:
         try:
             if callable(engine):
                 engine = await asyncio.to_thread(engine)
             found = {} if encoders is None else await asyncio.to_thread(encoders)
-            served = None if run is None else await asyncio.to_thread(run)
+            served = {} if runs is None else await asyncio.to_thread(runs)
         except Exception as error:
             context.failure = error
             return

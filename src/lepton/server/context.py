@@ -39,8 +39,8 @@ class ServerContext:
         """Why there will never be an engine; the process is to end."""
         self.encoders: Mapping[str, AsyncEncoder] = {}
         """By the names that clients give."""
-        self.run: ServedRun | None = None
-        """A trained run, which classifies."""
+        self.runs: Mapping[str, ServedRun] = {}
+        """Trained runs, which classify, by the names that clients give."""
         self._engine: AsyncEngine | None = None
         self._text: TextWorker | None = None
 
@@ -48,10 +48,10 @@ class ServerContext:
         self,
         engine: AsyncEngine | None,
         encoders: Mapping[str, AsyncEncoder] | None = None,
-        run: ServedRun | None = None,
+        runs: Mapping[str, ServedRun] | None = None,
     ) -> None:
-        """Take requests for ``engine``, ``encoders`` and ``run``, any of which may be missing."""
-        self.run = run
+        """Take requests for ``engine``, ``encoders`` and ``runs``, any of which may be missing."""
+        self.runs = runs or {}
         self._engine = engine
         self.encoders = encoders or {}
         if engine is not None:
@@ -71,8 +71,8 @@ class ServerContext:
             self.tracing.close()
         for encoder in self.encoders.values():
             encoder.close()
-        if self.run is not None:
-            self.run.close()
+        for run in self.runs.values():
+            run.close()
 
     @property
     def loaded(self) -> bool:
@@ -85,9 +85,9 @@ class ServerContext:
         return self._engine is None and bool(self.encoders)
 
     @property
-    def run_only(self) -> bool:
-        """Whether this server has a trained run and nothing else."""
-        return self._engine is None and not self.encoders and self.run is not None
+    def runs_only(self) -> bool:
+        """Whether this server has trained runs and nothing else."""
+        return self._engine is None and not self.encoders and bool(self.runs)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -99,9 +99,9 @@ class ServerContext:
                 param="model",
                 code="model_not_found",
             )
-        if self.run_only:
+        if self.runs_only:
             raise RequestError(
-                f"This server classifies with {self.model_name!r}; it generates no text.",
+                f"This server classifies with {', '.join(self.runs)}; it generates no text.",
                 param="model",
                 code="model_not_found",
             )
@@ -119,11 +119,11 @@ class ServerContext:
 
     @property
     def model_name(self) -> str:
-        """What clients call the model, or the first of the encoders."""
+        """What clients call the model, or the first of the encoders or runs."""
         if self.encoders_only:
             return next(iter(self.encoders))
-        if self.run_only and self.run is not None:
-            return self.run.name
+        if self.runs_only:
+            return next(iter(self.runs))
         return self.settings.model_name or self.engine.model.name
 
     def check_model(self, name: str | None) -> None:

@@ -26,8 +26,9 @@ def find_encoder(request: Request, name: str | None, *tasks: str) -> tuple[str, 
     elif name in encoders:
         return name, encoders[name]
     shown = "" if name is None else f"The model {name[:80]!r} is no encoder here. "
+    known = [*encoders, *(context_of(request).runs if "classify" in tasks else ())]
     raise RequestError(
-        f"{shown}Give one of this server's encoders as 'model': {', '.join(encoders) or 'none'}.",
+        f"{shown}Give one of this server's encoders as 'model': {', '.join(known) or 'none'}.",
         param="model",
         code="model_not_found",
     )

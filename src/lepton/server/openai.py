@@ -36,13 +36,12 @@ PREFIXES = ("/v1/", "/tokenize", "/detokenize")
 
 
 async def list_models(request: Request) -> Response:
-    """The models this server has: one that generates, encoders, or both."""
+    """The models this server has: one that generates, encoders, trained runs."""
     context = context_of(request)
     models = [_model(context)] if context.loaded else []
     encoders = context.encoders.items()
     models += [describe(name, encoder, context.created) for name, encoder in encoders]
-    if context.run is not None:
-        models.append(_run(context.run, context.created))
+    models += [_run(run, context.created) for run in context.runs.values()]
     return JsonResponse({"object": "list", "data": models})
 
 
@@ -52,8 +51,9 @@ async def retrieve_model(request: Request) -> Response:
     name = request.path_params["model"]
     if name in context.encoders:
         return JsonResponse(describe(name, context.encoders[name], context.created))
-    if context.run is not None and name in (context.run.name, context.run.current.name):
-        return JsonResponse(_run(context.run, context.created))
+    for run in context.runs.values():
+        if name in (run.name, run.current.name):
+            return JsonResponse(_run(run, context.created))
     context.check_model(name)
     return JsonResponse(_model(context))
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lepton.engine import Encoded
+from lepton.errors import RequestError
 from lepton.server.body import read_request
 from lepton.server.context import context_of
 from lepton.server.encoder_schemas import ClassifyRequest, RerankRequest, ScoreRequest
@@ -52,8 +53,8 @@ async def score(request: Request) -> Response:
 async def classify(request: Request) -> Response:
     """The likeliest label of each text, and the probability of every label."""
     body = await read_request(request, ClassifyRequest, context_of(request).settings)
-    run = context_of(request).run
-    if run is not None and (body.model is None or split_name(body.model)[0] == run.name):
+    run = _find_run(request, body.model)
+    if run is not None:
         return await _classify_by_run(request, run, body)
     name, encoder = find_encoder(request, body.model, "classify")
     encoded = await encoder.classify(body.input)
@@ -69,6 +70,23 @@ async def classify(request: Request) -> Response:
         for index, row in enumerate(encoded.values.tolist())
     ]
     return _answer(request, name, encoded, "classify", {"object": "list", "data": data})
+
+
+def _find_run(request: Request, name: str | None) -> ServedRun | None:
+    """The run of that name, with or without a version, or the only one; None: it is no run.
+
+    Raises RequestError when there are several to choose from.
+    """
+    runs = context_of(request).runs
+    if name is not None:
+        return runs.get(split_name(name)[0])
+    if len(runs) > 1:
+        raise RequestError(
+            f"Give one of this server's runs as 'model': {', '.join(runs)}.",
+            param="model",
+            code="model_not_found",
+        )
+    return next(iter(runs.values()), None)
 
 
 async def _classify_by_run(request: Request, run: ServedRun, body: ClassifyRequest) -> Response:

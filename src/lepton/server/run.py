@@ -24,7 +24,7 @@ from lepton.telemetry import log_event
 
 if TYPE_CHECKING:
     from lepton.engine import AsyncEngine
-    from lepton.server.app import EncodersLoader, EngineLoader, RunLoader
+    from lepton.server.app import EncodersLoader, EngineLoader, RunsLoader
 
 _log = logging.getLogger("lepton.server")
 
@@ -58,21 +58,21 @@ def serve(
     settings: ServerSettings | None = None,
     *,
     encoders: EncodersLoader | None = None,
-    run: RunLoader | None = None,
+    runs: RunsLoader | None = None,
     listener: socket.socket | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, finish what is in progress, shut the engine down.
 
     A second signal ends the server at once. ``engine`` may be a function that makes it, and
-    ``encoders`` is one that makes encoders by the names that clients give, ``run`` one that loads a
-    trained run; they are called while
-    ``/livez``, ``/readyz`` and ``/metrics`` answer already. ``on_ready`` gets the URL when
-    requests are taken. Raises ConfigurationError as `bind` does, and what those functions raise.
+    ``encoders`` and ``runs`` are ones that make encoders and load trained runs by the names that
+    clients give; they are called while ``/livez``, ``/readyz`` and ``/metrics`` answer already.
+    ``on_ready`` gets the URL when requests are taken. Raises ConfigurationError as `bind` does, and
+    what those functions raise.
     """
     settings = settings or ServerSettings()
     listener = listener or bind(settings)
-    app = create_app(engine, settings, encoders=encoders, run=run)
+    app = create_app(engine, settings, encoders=encoders, runs=runs)
     context: ServerContext = app.state.context
     try:
         listener.listen(BACKLOG)  # Here, as uvloop waits for ever where this fails.
@@ -143,7 +143,7 @@ class DrainingServer(uvicorn.Server):
     def _announce_once(self) -> None:
         """Tell that requests are taken, as soon as they are."""
         context = self._context
-        if self._announced or not (context.loaded or context.encoders or context.run):
+        if self._announced or not (context.loaded or context.encoders or context.runs):
             return
         self._announced = True
         log_event(
@@ -154,6 +154,7 @@ class DrainingServer(uvicorn.Server):
             model=context.model_name,
             context_length=context.engine.context_length if context.loaded else None,
             encoders=list(context.encoders),
+            runs=[run.current.name for run in context.runs.values()],
             api_keys=context.admission.needs_key,
         )
         if self._on_ready:

@@ -33,6 +33,8 @@ POLL_SECONDS = 2.0
 _BATCH_TEXTS = 256
 _QUEUE_REQUESTS = 4096
 _STOP_SECONDS = 30.0
+_OTHER_VERSIONS = 3
+"""Versions that stay loaded beside the newest, the last ones that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class ServedRun:
         self._refused = 0
         """A newer version that cannot be loaded; said once."""
         self._others: dict[int, TrainedModel] = {}
+        self._remembering = threading.Lock()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._poll_seconds = poll_seconds
@@ -130,7 +133,7 @@ class ServedRun:
         except (LeptonError, OSError):
             self._refused = newest
             raise
-        self._others[self._current.manifest.version] = self._current
+        self._remember(self._current)
         self._current = model
         _log.info("%s is at work now", model.name)
         return True
@@ -139,7 +142,8 @@ class ServedRun:
         current = self._current
         if version == current.manifest.version:
             return current
-        if version not in self._others:
+        found = self._others.get(version)
+        if found is None:
             folders = versions(self._name_path) if self._name_path is not None else {}
             if version not in folders:
                 raise RequestError(
@@ -148,14 +152,22 @@ class ServedRun:
                     code="model_not_found",
                 )
             try:
-                self._others[version] = TrainedModel.load(folders[version])
+                found = TrainedModel.load(folders[version])
             except ModelNotFoundError as error:
                 raise RequestError(
                     f"{self.name}@{version} cannot be loaded: {error}",
                     param="model",
                     code="model_not_found",
                 ) from error
-        return self._others[version]
+        self._remember(found)
+        return found
+
+    def _remember(self, model: TrainedModel) -> None:
+        with self._remembering:
+            self._others.pop(model.manifest.version, None)
+            self._others[model.manifest.version] = model
+            while len(self._others) > _OTHER_VERSIONS:
+                del self._others[next(iter(self._others))]
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._poll_seconds):

@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from lepton.errors import ConfigurationError
@@ -32,6 +32,18 @@ class Terms:
     """N-grams of characters, each with a leading ``#`` that no word has."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the terms of one text are made of, each in order and as often as it occurs."""
+
+    words: list[str]
+    """In every script."""
+    alphabetic: list[str]
+    """Those of ``words`` that are written with an alphabet."""
+    han: list[str]
+    """Runs of Han characters and kana, which ``words`` holds in pieces."""
+
+
 @dataclass(frozen=True)
 class Analyzer:
     """Which terms a text is turned into; equal settings give equal terms on every machine."""
@@ -45,27 +57,41 @@ class Analyzer:
 
     def terms(self, text: str) -> Terms:
         """The terms of ``text``."""
-        sequence: list[str] = []
-        alphabetic: Counter[str] = Counter()
+        parts = self.parts(text)
         characters: Counter[str] = Counter()
+        for word in parts.alphabetic:
+            characters.update(self.inside(word))
+        for run in parts.han:
+            characters.update(self.across(run))
+        return Terms(Counter(self.sequences(parts.words)), characters)
+
+    def parts(self, text: str) -> Parts:
+        """What the terms of ``text`` are made of."""
+        found = Parts([], [], [])
         for token, is_han in tokens(text):
             if is_han:
-                sequence.extend(_segment(token))
-                characters.update(_ngrams(token, *self.han_ngrams))
+                found.words.extend(_segment(token))
+                found.han.append(token)
             else:
-                sequence.append(token)
-                alphabetic[token] += 1
-        for word, count in alphabetic.items():
-            for ngram in _word_ngrams(word, *self.character_ngrams):
-                characters[ngram] += count
-        return Terms(self._sequences(sequence), characters)
-
-    def _sequences(self, words: list[str]) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for length in range(1, self.word_ngrams + 1):
-            shifted = (words[start:] for start in range(length))
-            found.update(words if length == 1 else map(" ".join, zip(*shifted, strict=False)))
+                found.words.append(token)
+                found.alphabetic.append(token)
         return found
+
+    def sequences(self, words: list[str]) -> list[str]:
+        """Words, and longer sequences of them joined by spaces."""
+        found = list(words) if self.word_ngrams else []
+        for length in range(2, self.word_ngrams + 1):
+            shifted = (words[start:] for start in range(length))
+            found += map(" ".join, zip(*shifted, strict=False))
+        return found
+
+    def inside(self, word: str) -> list[str]:
+        """The n-grams of a word that is written with an alphabet."""
+        return _ngrams(f" {word} ", *self.character_ngrams)
+
+    def across(self, run: str) -> list[str]:
+        """The n-grams of a run of Han characters and kana."""
+        return _ngrams(run, *self.han_ngrams)
 
 
 def normalize(text: str) -> str:
@@ -93,15 +119,12 @@ def han_share(text: str) -> float:
     return len(_IS_HAN.findall(text)) / visible if visible else 0.0
 
 
-@lru_cache(maxsize=1 << 16)
-def _word_ngrams(word: str, shortest: int, longest: int) -> tuple[str, ...]:
-    return tuple(_ngrams(f" {word} ", shortest, longest))
-
-
-def _ngrams(text: str, shortest: int, longest: int) -> Iterator[str]:
-    for length in range(max(shortest, 1), longest + 1):
-        for start in range(len(text) - length + 1):
-            yield f"#{text[start : start + length]}"
+def _ngrams(text: str, shortest: int, longest: int) -> list[str]:
+    return [
+        f"#{text[start : start + length]}"
+        for length in range(max(shortest, 1), longest + 1)
+        for start in range(len(text) - length + 1)
+    ]
 
 
 def _segment(run: str) -> list[str]:

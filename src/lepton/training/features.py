@@ -14,6 +14,8 @@ from lepton.training.analyzer import Analyzer
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
+_REMEMBERED_WORDS = 1 << 16
+
 
 @dataclass(frozen=True)
 class SparseRows:
@@ -49,10 +51,12 @@ class TfIdf:
     num_words: int
     idf: Floats
     _ids: dict[str, int] = field(init=False, repr=False)
-    _num_analyzed: int = field(default=0, init=False, repr=False)
+    _inside: dict[str, tuple[int, ...]] = field(init=False, repr=False)
+    """Terms inside words that were met, the first `_REMEMBERED_WORDS` of them."""
 
     def __post_init__(self) -> None:
         self._ids = {term: index for index, term in enumerate(self.vocabulary)}
+        self._inside = {}
 
     @classmethod
     def fit(
@@ -87,22 +91,29 @@ class TfIdf:
 
     def rows(self, texts: Iterable[str]) -> SparseRows:
         """Features of every text; terms outside the vocabulary count for nothing."""
-        starts = [0]
-        indices: list[int] = []
-        counts: list[int] = []
-        find = self._ids.get
+        ends: list[int] = []
+        found: list[int] = []
         for text in texts:
-            terms = self.analyzer.terms(text)
-            for part in (terms.words, terms.characters):
-                for term, count in part.items():
-                    index = find(term)
-                    if index is not None:
-                        indices.append(index)
-                        counts.append(count)
-            starts.append(len(indices))
-        return self._weighted(
-            np.asarray(starts, np.int64), np.asarray(indices, np.int64), np.asarray(counts)
-        )
+            parts = self.analyzer.parts(text)
+            found += self._known(self.analyzer.sequences(parts.words))
+            for word in parts.alphabetic:
+                found += self._inside_of(word)
+            for run in parts.han:
+                found += self._known(self.analyzer.across(run))
+            ends.append(len(found))
+        return self._weighted(*_counted(found, ends))
+
+    def _known(self, terms: Iterable[str]) -> list[int]:
+        """The indices of those terms that the vocabulary has."""
+        return [index for index in map(self._ids.get, terms) if index is not None]
+
+    def _inside_of(self, word: str) -> tuple[int, ...]:
+        found = self._inside.get(word)
+        if found is None:
+            found = tuple(self._known(self.analyzer.inside(word)))
+            if len(self._inside) < _REMEMBERED_WORDS:
+                self._inside[word] = found
+        return found
 
     def _weighted(self, starts: Indices, indices: Indices, counts: Indices) -> SparseRows:
         values = (1.0 + np.log(counts, dtype=np.float64)) * self.idf[indices]
@@ -114,6 +125,20 @@ class TfIdf:
         lengths = np.sqrt(squares)[group]
         scaled = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
         return SparseRows(starts, indices, scaled.astype(np.float32), len(self.vocabulary))
+
+
+def _counted(found: list[int], ends: list[int]) -> tuple[Indices, Indices, Indices]:
+    """Where rows start, their distinct terms in rising order, and how often each occurs.
+
+    Row i has the terms ``found`` [ends[i - 1]:ends[i]], each as often as it occurs.
+    """
+    num_rows = len(ends)
+    bounds = np.asarray([0, *ends], np.int64)
+    row_of = np.repeat(np.arange(num_rows), bounds[1:] - bounds[:-1])
+    # One number for row and term together: sorting it sorts by row, then by term.
+    keys, counts = np.unique(row_of << 32 | np.asarray(found, np.int64), return_counts=True)
+    starts = np.searchsorted(keys, np.arange(num_rows + 1) << 32)
+    return starts, keys & 0xFFFFFFFF, counts
 
 
 def _most_frequent(rows: Counter[str], min_rows: int, limit: int) -> list[str]:

@@ -6,6 +6,7 @@ of each epoch and every half minute: a killed training goes on from there and en
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -210,8 +211,11 @@ class Loop:
             "best": self.best,
             "best_scores": torch.from_numpy(self.best_scores),
         }
+        # Through memory: what is wrong with a disk is an OSError of ours, not an error of torch's.
+        content = io.BytesIO()
+        torch.save(state, content)
         part = self.file.with_suffix(".part")
-        torch.save(state, part)
+        part.write_bytes(content.getbuffer())
         part.replace(self.file)
 
     def _restore(self) -> None:

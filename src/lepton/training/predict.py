@@ -39,6 +39,8 @@ class Scored:
     """Rows that an interrupted attempt had done already."""
     unreadable: int
     """Rows of the input that could not be read, and are not in the output."""
+    mended: int
+    """Rows in another encoding or shape than the others, which are in the output."""
 
 
 def predict_file(
@@ -67,7 +69,7 @@ def predict_file(
 
     Raises:
         ConfigurationError: ``out`` exists, cannot be written, or belongs to other input.
-        DataError: the table cannot be read.
+        DataError: the table cannot be read, or has no row.
     """
     if out.exists():
         raise ConfigurationError(f"{out} exists already; nothing is overwritten: name another file")
@@ -89,6 +91,9 @@ def predict_file(
                 write_json(note, {**identity, "rows": done, "bytes": stream.tell()})
                 if on_rows is not None:
                     on_rows(done)
+            if done == 0:
+                part.unlink()
+                raise DataError("no row below the header", file=reader.path)
             stream.flush()
             os.fsync(stream.fileno())
             part.rename(out)
@@ -98,7 +103,8 @@ def predict_file(
             f"{out} cannot be written: {error.strerror or error}; what is done is kept in "
             f"{part.name}, and the same command continues it"
         ) from error
-    return Scored(done, first, sum(reader.problems.rejected.values()))
+    problems = reader.problems
+    return Scored(done, first, problems.rejected.total(), problems.mended.total())
 
 
 def predict_stream(

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
 from lepton.training.config import METHODS, OBJECTIVES, Method, Objective, TrainingConfig
@@ -207,7 +207,7 @@ def write_text(file: Path, text: str) -> None:
 def write_tensors(file: Path, tensors: Tensors) -> None:
     """Write float32 tensors as safetensors, whole or not at all."""
     part = file.with_name(f".{file.name}.part")
-    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, part)
+    part.write_bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
     part.replace(file)
 
 

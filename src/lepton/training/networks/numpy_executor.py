@@ -105,11 +105,25 @@ def _attention(
 def _feed_forward(stage: s.FeedForward, weights: Weights, states: Floats) -> Floats:
     name = stage.name
     inner = _norm(weights, f"{name}_norm", states)
-    inner = inner @ weights[f"{name}_up_weight"].T + weights[f"{name}_up_bias"]
-    cubic = np.float32(np.sqrt(2 / np.pi)) * (inner + np.float32(0.044715) * inner**3)
-    inner = np.float32(0.5) * inner * (1 + np.tanh(cubic))
+    inner = inner @ weights[f"{name}_up_weight"].T
+    inner += weights[f"{name}_up_bias"]
+    _gelu(inner)
     result: Floats = inner @ weights[f"{name}_down_weight"].T + weights[f"{name}_down_bias"]
     return result
+
+
+def _gelu(values: Floats) -> None:
+    """GELU in its tanh form, in place: 0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))."""
+    # Products, as a power takes a hundred times as long.
+    inner = values * values
+    inner *= np.float32(0.044715)
+    inner += 1
+    inner *= values
+    inner *= np.float32(np.sqrt(2 / np.pi))
+    np.tanh(inner, out=inner)
+    inner += 1
+    inner *= np.float32(0.5)
+    values *= inner
 
 
 def _norm(weights: Weights, name: str, states: Floats) -> Floats:
