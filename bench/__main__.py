@@ -9,6 +9,7 @@
     python -m bench serving                  servers over HTTP: throughput, latency, overload
     python -m bench encoders                 encoders: speed and fidelity beside peers
     python -m bench retrieval                the Debian FAQ across languages: recall and MRR
+    python -m bench training bbc-few         what trained models reach on real data
     python -m bench report                   docs/performance.md from what was measured
     python -m bench list                     models, peers and workloads
 
@@ -41,6 +42,7 @@ from bench.results import Results, load
 from bench.serving.report import write_report as write_serving_report
 from bench.serving.suite import SERVING_WORKLOADS, Suite, load_results
 from bench.tables import Table, cost_table, speed_table
+from bench.training.command import add_training, run_training
 from bench.workloads import QUICK, WORKLOADS
 
 _REPORT = Path("docs/performance.md")
@@ -72,6 +74,9 @@ def main() -> None:
             return
         case "retrieval":
             run_retrieval(_console.print)
+            return
+        case "training":
+            run_training(arguments, _console.print)
             return
     arguments.results = arguments.results or (_QUICK_RESULTS if quick else _RESULTS)
     results = load(arguments.results)
@@ -106,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     chosen.add_argument("--rounds", type=int, help=f"rounds to reach ({_ROUNDS})")
     commands = parser.add_subparsers(dest="command", required=True)
     add_commands(commands)
+    add_training(commands)
     for command, text in (
         ("run", "measure speed and memory"),
         ("all", "run, fidelity, neighbours and report, each as far as it is missing"),
