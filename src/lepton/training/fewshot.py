@@ -9,6 +9,7 @@ nor the linear model has seen.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -64,12 +65,14 @@ def fit_fewshot(
         else [(np.arange(len(dataset)), np.arange(len(dataset), len(together)))]
     )
     folds = []
-    encoder: Encoder | None = None
     for number, (inside, outside) in enumerate(parts):
-        encoder = _tuned(source, together.take(inside), config, state / f"fold-{number}", progress)
+        folder = state / f"fold-{number}"
+        encoder = _tuned(source, together.take(inside), config, folder, progress)
         vectors = encoder.embed(together.texts)
         folds.append(_Fold(inside, outside, vectors[inside], vectors[outside]))
-    if encoder is None or validation is None:
+        if validation is None:
+            shutil.rmtree(folder)
+    if validation is None:
         encoder = _tuned(source, dataset, config, state / "all", progress)
     weight, cost, scores = _choose(together, folds, config)
     features = fit_features(dataset.texts)
