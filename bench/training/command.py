@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path("docs/training/results.json")
 REPORT = Path("docs/training/measured.md")
-_NAMES = ("customer", "bbc-full", "bbc-few", "inews")
+_NAMES = ("customer", "bbc-full", "bbc-few", "inews", "throughput")
 
 
 def add_training(commands: Any) -> None:
@@ -24,11 +23,15 @@ def add_training(commands: Any) -> None:
 def run_training(arguments: argparse.Namespace, tell: Callable[[str], object]) -> None:
     """Run what is missing of the claims, or of all, and write the table."""
     from bench.training.claims import CLAIMS
-    from bench.training.trials import measure, table
+    from bench.training.throughput import measure_throughput
+    from bench.training.trials import load, measure, store, table
 
-    unknown = set(arguments.claims) - CLAIMS.keys()
+    unknown = set(arguments.claims) - {*_NAMES}
     if unknown:
-        raise SystemExit(f"no claim {min(unknown)!r}; there are: {', '.join(CLAIMS)}")
-    for name in arguments.claims or CLAIMS:
-        measure(CLAIMS[name](), arguments.results, tell)
-    arguments.to.write_text(table(json.loads(arguments.results.read_text())))
+        raise SystemExit(f"no claim {min(unknown)!r}; there are: {', '.join(_NAMES)}")
+    for name in arguments.claims or _NAMES:
+        if name == "throughput":
+            store(load(arguments.results) | {name: measure_throughput(tell)}, arguments.results)
+        else:
+            measure(CLAIMS[name](), arguments.results, tell)
+    arguments.to.write_text(table(load(arguments.results)))
