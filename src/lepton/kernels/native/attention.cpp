@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "half.h"
 #include "thread_pool.h"
@@ -59,11 +60,18 @@ void KvCache::store(size_t block, size_t slot, size_t head, const float* key,
         store_int8(value, dim, [=](size_t d) { return value_codes + d / 16 * 256 + d % 16; });
     return;
   }
+  // A token's slots lie apart: sixteen are converted at a time, then spread.
   auto* key_slots = reinterpret_cast<uint16_t*>(unit) + slot * 2;
   auto* value_slots = reinterpret_cast<uint16_t*>(values) + slot / 2 * 32 + slot % 2;
-  for (size_t d = 0; d < dim; ++d) {
-    key_slots[d / 2 * 32 + d % 2] = float_to_bfloat16(key[d]);
-    value_slots[d / 16 * 256 + d % 16 * 2] = float_to_bfloat16(value[d]);
+  for (size_t first = 0; first < dim; first += 16, key_slots += 256, value_slots += 256) {
+    const size_t count = std::min<size_t>(16, dim - first);
+    uint16_t keys[16], values_of[16];
+    for (size_t i = 0; i < count; ++i) {
+      keys[i] = float_to_bfloat16(key[first + i]);
+      values_of[i] = float_to_bfloat16(value[first + i]);
+    }
+    for (size_t i = 0; i < count; i += 2) std::memcpy(key_slots + i * 16, keys + i, 4);
+    for (size_t i = 0; i < count; ++i) value_slots[i * 2] = values_of[i];
   }
 }
 

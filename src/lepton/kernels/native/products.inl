@@ -351,6 +351,15 @@ LEPTON_INLINE void finish_row(const Product& product, size_t row, size_t panel, 
   Simd::store(out, product.accumulate ? Simd::add(Simd::load(out), sum) : sum);
 }
 
+// Blocks between the one at work and the one asked for, when memory is what a product waits for.
+constexpr size_t kBlocksAhead = 12;
+
+// Asks for `Bytes` bytes that will be read soon.
+template <size_t Bytes>
+LEPTON_INLINE void prefetch(const uint8_t* p) {
+  for (size_t i = 0; i < Bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+}
+
 // A few rows: codes go from memory to registers, totals stay there.
 template <class Layout, class Dot, Planes P, int Rows>
 void multiply_few(const Product& product, size_t panel, size_t row) {
@@ -362,6 +371,7 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
       [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
         PackedBlock<Layout, Dot> packed[1] = {
             {block, low_block<Layout>(product, panel, b), {}, {}, {}}};
+        prefetch<Layout::kBlockBytes>(block + kBlocksAhead * Layout::kBlockBytes);
         load_factors<P>(super, block, packed[0]);
         add_groups<Layout, Dot, P, 0, Rows, 1>(x, b * x.rows + row, packed, totals);
       });
@@ -379,7 +389,8 @@ LEPTON_INLINE void add_rows(const QuantizedRows& x, size_t at, size_t rows,
   if constexpr (Tile > 1) add_rows<Layout, Dot, P, Tile / 2, Panels>(x, at, rows, blocks, totals);
 }
 
-// Many rows: each block is prepared once in the first-level cache, then all rows pass.
+// Many rows: each block is prepared once in the first-level cache, then all rows pass. The time
+// they take is enough for the same block of the next panels to arrive.
 template <class Layout, class Dot, Planes P, int Panels>
 void multiply_many(const Product& product, size_t panel) {
   constexpr bool kWide = Panels * sizeof(typename Dot::Sum) > 2 * sizeof(I);
@@ -396,6 +407,9 @@ void multiply_many(const Product& product, size_t panel) {
       [&](const uint8_t* super, const uint8_t* block, size_t b) __attribute__((always_inline)) {
         PreparedBlock<Layout, Dot> prepared[Panels];
         for (size_t p = 0; p < Panels; ++p) {
+          prefetch<Layout::kBlockBytes>(block + (Panels + p) * panel_bytes);
+          if constexpr (Layout::kCodes == Codes::kSplit8)
+            prefetch<lepton::kLowBlockBytes>(low_block<Layout>(product, panel + Panels + p, b));
           load_factors<P>(super + p * panel_bytes, block + p * panel_bytes, prepared[p]);
           prepare_quads<Layout, Dot>(block + p * panel_bytes,
                                      low_block<Layout>(product, panel + p, b), prepared[p]);

@@ -19,21 +19,46 @@ void rms_norm(const float* x, const float* weight, float epsilon, size_t columns
   for (; i < stride; ++i) y[i] = 0.0f;
 }
 
-// Codes sixteen values that are already divided by their group's scale, and returns the sum of n.
+// Codes 32 values that are already divided by their group's scale, and gives the sums of n over its
+// halves. Adaptive planes count as one until choose_refined() says otherwise.
 template <class S>
-LEPTON_INLINE int32_t quantize_half(F scaled, size_t at, size_t half, const QuantizedRows& target) {
-  const size_t first_value = at * kBlockColumns + half * 16;
-  const I first = S::round(scaled);
-  I whole = first;
+LEPTON_INLINE void quantize_block(F a, F b, size_t at, const QuantizedRows& target,
+                                  int32_t (&sums)[2]) {
+  const size_t first_value = at * kBlockColumns;
+  const I first_a = S::round(a), first_b = S::round(b);
+  S::store_and_sum(target.values[0] + first_value, first_a, first_b, sums);
+  I whole_a = first_a, whole_b = first_b;
   if (target.planes != Planes::kOne) {
-    const F rest = S::sub(scaled, S::to_float(first));
-    const I second = S::round(S::min(S::mul(rest, S::set1(256.0f)), S::set1(127.0f)));
-    whole = S::add(S::template shift_left<8>(first), second);
-    S::store_int8(target.values[1] + first_value, second);
+    const auto rest = [](F scaled, I first) {
+      const F steps = S::mul(S::sub(scaled, S::to_float(first)), S::set1(256.0f));
+      return S::round(S::min(steps, S::set1(127.0f)));
+    };
+    const I second_a = rest(a, first_a), second_b = rest(b, first_b);
+    int32_t second_sums[2];
+    S::store_and_sum(target.values[1] + first_value, second_a, second_b, second_sums);
+    for (int half = 0; half < 2; ++half)
+      sums[half] = 256 * sums[half] + (target.planes == Planes::kTwo ? second_sums[half] : 0);
+    if constexpr (S::kWords) {
+      whole_a = S::add(S::template shift_left<8>(first_a), second_a);
+      whole_b = S::add(S::template shift_left<8>(first_b), second_b);
+    }
   }
-  if constexpr (S::kWords) S::store_words(target.words + first_value, whole);
-  S::store_int8(target.values[0] + first_value, first);
-  return S::sum(whole);
+  if constexpr (S::kWords) {
+    S::store_words(target.words + first_value, whole_a);
+    S::store_words(target.words + first_value + 16, whole_b);
+  }
+}
+
+LEPTON_INLINE void set_sums(size_t at, const int32_t (&halves)[2], const QuantizedRows& target) {
+  const float scale = target.scales[at];
+  int32_t* integer_sums = target.integer_sums + at * target.kSums;
+  float* sums = target.sums + at * target.kSums;
+  for (int half = 0; half < 2; ++half) {
+    integer_sums[half] = halves[half];
+    sums[half] = scale * static_cast<float>(halves[half]);
+  }
+  integer_sums[2] = halves[0] + halves[1];
+  sums[2] = sums[0] + sums[1];
 }
 
 void quantize_row(const float* x, size_t row, size_t begin, size_t end, const QuantizedRows& rows) {
@@ -54,16 +79,9 @@ void quantize_row(const float* x, size_t row, size_t begin, size_t end, const Qu
       return Simd::min(Simd::max(Simd::mul(v, Simd::set1(inverse)), Simd::set1(-127.0f)),
                        Simd::set1(127.0f));
     };
-    const int32_t first = quantize_half<Simd>(limited(a), at, 0, target);
-    const int32_t second = quantize_half<Simd>(limited(b), at, 1, target);
-    int32_t* integer_sums = target.integer_sums + at * target.kSums;
-    float* sums = target.sums + at * target.kSums;
-    integer_sums[0] = first;
-    integer_sums[1] = second;
-    integer_sums[2] = first + second;
-    sums[0] = step * static_cast<float>(first);
-    sums[1] = step * static_cast<float>(second);
-    sums[2] = sums[0] + sums[1];
+    int32_t halves[2];
+    quantize_block<Simd>(limited(a), limited(b), at, target, halves);
+    set_sums(at, halves, target);
   }
 }
 
@@ -72,26 +90,19 @@ void quantize_row(const float* x, size_t row, size_t begin, size_t end, const Qu
 // row's mean.
 constexpr float kRefinedAbove = 8.0f;
 
-// Leaves a block of a row with one plane.
-LEPTON_INLINE void drop_second(size_t at, const QuantizedRows& target) {
-  const float scale = target.scales[at];
-  int32_t* integer_sums = target.integer_sums + at * target.kSums;
-  float* sums = target.sums + at * target.kSums;
+// Lets the second plane of a block count.
+void keep_second(size_t at, const QuantizedRows& target) {
   const int8_t* first = target.values[0] + at * kBlockColumns;
-  for (size_t half = 0; half < 2; ++half) {
-    int32_t sum = 0;
-    for (size_t i = half * 16; i < half * 16 + 16; ++i) sum += first[i];
-    integer_sums[half] = 256 * sum;
-    sums[half] = scale * static_cast<float>(256 * sum);
-  }
-  integer_sums[2] = integer_sums[0] + integer_sums[1];
-  sums[2] = sums[0] + sums[1];
-  if constexpr (Simd::kWords) {
-    // A word is 256 · first + second.
-    int16_t* words = target.words + at * kBlockColumns;
-    for (size_t i = 0; i < kBlockColumns; ++i)
-      words[i] = static_cast<int16_t>((words[i] + 128) >> 8 << 8);
-  }
+  const int8_t* second = target.values[1] + at * kBlockColumns;
+  int32_t halves[2] = {0, 0};
+  for (size_t i = 0; i < kBlockColumns; ++i) halves[i / 16] += 256 * first[i] + second[i];
+  set_sums(at, halves, target);
+}
+
+// Rounds words, which are 256 · first + second, to their first plane.
+LEPTON_INLINE void drop_second(int16_t* words) {
+  for (size_t i = 0; i < kBlockColumns; ++i)
+    words[i] = static_cast<int16_t>((words[i] + 128) >> 8 << 8);
 }
 
 void choose_refined(size_t row, const QuantizedRows& rows) {
@@ -106,8 +117,12 @@ void choose_refined(size_t row, const QuantizedRows& rows) {
   for (size_t block = 0; block < blocks; ++block) {
     const size_t at = block * target.rows + row;
     const float scale = target.scales[at];
-    target.refined[at] = scale * scale >= limit && limit > 0.0f;
-    if (target.refined[at] == 0) drop_second(at, target);
+    const bool refined = scale * scale >= limit && limit > 0.0f;
+    target.refined[at] = refined;
+    if (__builtin_expect(refined, false))
+      keep_second(at, target);
+    else if constexpr (Simd::kWords)
+      drop_second(target.words + at * kBlockColumns);
   }
 }
 

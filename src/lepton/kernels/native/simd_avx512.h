@@ -87,6 +87,16 @@ struct Simd {
   static void store_int8(int8_t* p, I v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v.v));
   }
+  static void store_and_sum(int8_t* p, I a, I b, int32_t (&sums)[2]) {
+    const __m256i bytes = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm512_cvtsepi32_epi8(a.v)), _mm512_cvtsepi32_epi8(b.v), 1);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bytes);
+    __m256i four = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+    four = _mm256_add_epi32(four, _mm256_shuffle_epi32(four, 0x4e));
+    four = _mm256_add_epi32(four, _mm256_shuffle_epi32(four, 0xb1));
+    sums[0] = _mm_cvtsi128_si32(_mm256_castsi256_si128(four));
+    sums[1] = _mm_cvtsi128_si32(_mm256_extracti128_si256(four, 1));
+  }
 
   static F load_f16(const uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
