@@ -13,6 +13,7 @@
     python -m bench news                     300 articles to learn from, 600 to classify
     python -m bench networks                 networks of our own: numpy beside torch
     python -m bench retrieval                the Debian FAQ across languages: recall and MRR
+    python -m bench training bbc-few         what trained models reach on real data
     python -m bench report                   docs/performance.md from what was measured
     python -m bench list                     models, peers and workloads
 
@@ -51,6 +52,7 @@ from bench.results import Results, load
 from bench.serving.report import write_report as write_serving_report
 from bench.serving.suite import SERVING_WORKLOADS, Suite, load_results
 from bench.tables import Table, cost_table, speed_table
+from bench.training.command import add_training, run_training
 from bench.workloads import QUICK, WORKLOADS
 
 _REPORT = Path("docs/performance.md")
@@ -95,6 +97,9 @@ def main() -> None:
         case "retrieval":
             run_retrieval(_console.print)
             return
+        case "training":
+            run_training(arguments, _console.print)
+            return
     arguments.results = arguments.results or (_QUICK_RESULTS if quick else _RESULTS)
     results = load(arguments.results)
     match arguments.command:
@@ -132,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add_predict(commands)
     commands.add_parser("news", help="300 articles to learn from, 600 to classify")
     commands.add_parser("networks", help="networks of our own: numpy beside torch")
+    add_training(commands)
     for command, text in (
         ("run", "measure speed and memory"),
         ("all", "run, fidelity, neighbours and report, each as far as it is missing"),

@@ -50,7 +50,7 @@ def train(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Encoder for head and finetune; by language if not given.",
+            help="Encoder for head, fewshot and finetune; by language if not given.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Makes training repeatable.")] = 0,
@@ -103,10 +103,14 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            help="Lowest layers that finetune leaves alone.",
+            help="Lowest layers of the encoder that are left alone.",
             rich_help_panel=_NETWORK,
         ),
     ] = _DEFAULT.frozen_layers,
+    precision: Annotated[
+        shared.PrecisionName,
+        typer.Option(help="Of the products inside a tuned encoder.", rich_help_panel=_NETWORK),
+    ] = shared.PrecisionName.FLOAT32,
     vectors: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +139,7 @@ def train(
         label_smoothing=label_smoothing,
         max_tokens=max_tokens,
         frozen_layers=frozen_layers,
+        precision=precision.value,
         vectors=vectors,
     )
     try:

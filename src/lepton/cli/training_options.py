@@ -45,6 +45,7 @@ _STAGES = {
     "choose": "Choosing",
     "fit": "Fitting",
     "epoch": "Training",
+    "tune": "Tuning",
     "vectors": "Word vectors",
     "save": "Saving",
 }
@@ -56,6 +57,7 @@ class MethodName(StrEnum):
     AUTO = "auto"
     LINEAR = "linear"
     HEAD = "head"
+    FEWSHOT = "fewshot"
     FINETUNE = "finetune"
     BAG = "bag"
     CNN = "cnn"
@@ -69,6 +71,13 @@ class ObjectiveName(StrEnum):
     SINGLE = "single"
     MULTI = "multi"
     REGRESSION = "regression"
+
+
+class PrecisionName(StrEnum):
+    """What `--precision` takes."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
 
 
 class ScheduleName(StrEnum):

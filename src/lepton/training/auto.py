@@ -10,8 +10,15 @@ from lepton.training.dataset import Dataset
 from lepton.training.methods import fit_one
 from lepton.training.scorers import Fitted, ProgressCallback
 
-CANDIDATES: tuple[Method, ...] = ("linear", "head")
-"""What is tried, the simplest first; both take seconds to minutes on a processor."""
+FEW_ROWS = 32
+"""Up to so many rows of every label, `fewshot` is tried too; it is tuned several times over, which
+takes minutes and pays where there is little else to learn from."""
+
+
+def candidates(dataset: Dataset) -> tuple[Method, ...]:
+    """What is tried, the simplest first."""
+    few = dataset.objective == "single" and max(dataset.counts().values()) <= FEW_ROWS
+    return ("linear", "head", "fewshot") if few else ("linear", "head")
 
 
 def fit_auto(
@@ -29,7 +36,7 @@ def fit_auto(
     tried: dict[str, object] = {}
     best: tuple[Method, Fitted] | None = None
     best_score = float("-inf")
-    for method in CANDIDATES:
+    for method in candidates(dataset):
 
         def tell(
             stage: str, done: int, total: int | None, metrics: object, method: str = method

@@ -8,13 +8,17 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from lepton.errors import ConfigurationError
 
-Method = Literal["auto", "linear", "head", "finetune", "bag", "cnn", "bilstm", "transformer"]
+Method = Literal[
+    "auto", "linear", "head", "fewshot", "finetune", "bag", "cnn", "bilstm", "transformer"
+]
 Objective = Literal["single", "multi", "regression"]
 Schedule = Literal["cosine", "linear", "plateau", "constant"]
+Precision = Literal["float32", "bfloat16"]
 
 METHODS: tuple[Method, ...] = get_args(Method)
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ARCHITECTURES: tuple[Method, ...] = ("bag", "cnn", "bilstm", "transformer")
 """Methods that train a network of our own from nothing."""
 
@@ -24,10 +28,11 @@ class _Defaults:
     epochs: int
     batch_size: int
     learning_rate: float
+    max_tokens: int = 256
 
 
-_NETWORK_TOKENS = 256
 _DEFAULTS: dict[str, _Defaults] = {
+    "fewshot": _Defaults(10, 40, 5e-5, max_tokens=64),
     "finetune": _Defaults(4, 16, 5e-5),
     "bag": _Defaults(30, 32, 3e-3),
     "cnn": _Defaults(20, 32, 1e-3),
@@ -50,7 +55,7 @@ class TrainingConfig:
     objective: Objective | None = None
     """None finds it out from the labels: numbers that are no whole numbers mean regression."""
     encoder: str | None = None
-    """Catalogue name or folder for `head` and `finetune`; None goes by the language."""
+    """Catalogue name or folder of a pretrained encoder; None goes by the language."""
     seed: int = 0
     validation_share: float = 0.15
     """Share of the rows on which choices are made, where no validation data is given."""
@@ -70,9 +75,12 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     max_gradient_norm: float = 1.0
     max_tokens: int | None = None
-    """Tokens of a text that are read; the rest is cut off. None: all for `head`, 256 for others."""
+    """Tokens of a text that are read; the rest is cut off. None: 256, but 64
+    of each piece of a text for `fewshot`, and whole texts for `head`."""
     frozen_layers: int = 0
-    """Lowest layers of the encoder that `finetune` leaves as they are, with its embeddings."""
+    """Lowest layers of an encoder that tuning leaves as they are, with its embeddings."""
+    precision: Precision = "float32"
+    """Of the products inside a tuned encoder; weights and their updates are float32 always."""
     vocabulary_size: int = 10_000
     width: int = 128
     heads: int = 4
@@ -87,6 +95,7 @@ class TrainingConfig:
             ("method", METHODS),
             ("objective", (None, *OBJECTIVES)),
             ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
                 known = ", ".join(str(choice) for choice in choices if choice is not None)
@@ -121,7 +130,7 @@ class TrainingConfig:
             epochs=self.epochs or defaults.epochs,
             batch_size=self.batch_size or defaults.batch_size,
             learning_rate=self.learning_rate or defaults.learning_rate,
-            max_tokens=self.max_tokens or _NETWORK_TOKENS,
+            max_tokens=self.max_tokens or defaults.max_tokens,
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -61,10 +61,10 @@ def fit_on_vectors(
     def choose(weight: float, costs: Sequence[float], first: int, **options: Any) -> LinearChoice:
         """The best cost for one weight of the terms; ``first`` steps were done before."""
         checked = (
-            (_joined(validation[0], checked_terms, weight), validation[1]) if validation else None
+            (joined(validation[0], checked_terms, weight), validation[1]) if validation else None
         )
         return choose_linear(
-            _joined(vectors, terms, weight),
+            joined(vectors, terms, weight),
             dataset,
             config,
             costs,
@@ -84,7 +84,7 @@ def fit_on_vectors(
     best = choose(best_weight, COSTS, len(TERM_WEIGHTS))
     progress("fit", 0, None, {"score": best.score})
     weight_matrix, bias = fit_weights(
-        _joined(vectors, terms, best_weight), dataset, best.apply(config), best.cost
+        joined(vectors, terms, best_weight), dataset, best.apply(config), best.cost
     )
     held_out = (validation[1] if validation else dataset).take(best.held_out)
     details = {
@@ -94,11 +94,13 @@ def fit_on_vectors(
         "term_weight": best_weight,
         "score": best.score,
     }
-    scorer = _scorer(encoder, features, weight_matrix, bias, best_weight, vectors.shape[1])
+    scorer = on_vectors_and_terms(
+        encoder, features, weight_matrix, bias, best_weight, vectors.shape[1]
+    )
     return Fitted(scorer, held_out, best.held_out_scores, details)
 
 
-def _scorer(
+def on_vectors_and_terms(
     encoder: Encoder,
     features: TfIdf,
     weight: Floats,
@@ -106,6 +108,7 @@ def _scorer(
     term_weight: float,
     dimensions: int,
 ) -> EncoderScorer:
+    """Take a layer on vectors and weighted terms side by side apart into one on each."""
     if not term_weight:
         return EncoderScorer(encoder, weight, bias)
     # The terms' rows were scaled before the fit; now their weights are.
@@ -115,8 +118,8 @@ def _scorer(
     return EncoderScorer(encoder, weight[:dimensions], bias, on_terms)
 
 
-def _joined(vectors: Floats, terms: Any, weight: float) -> Any:
-    """Vectors and weighted terms side by side."""
+def joined(vectors: Floats, terms: Any, weight: float) -> Any:
+    """Vectors [texts, dimensions] and weighted terms side by side; weight 0 leaves terms out."""
     if not weight:
         return vectors
     from scipy.sparse import csr_matrix, hstack

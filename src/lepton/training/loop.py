@@ -104,7 +104,7 @@ class Loop:
         self.parameters = [
             parameter for parameter in module.parameters() if parameter.requires_grad
         ]
-        self.optimizer = torch.optim.AdamW(_groups(self.parameters, config), lr=1.0)
+        self.optimizer = torch.optim.AdamW(_groups(self.parameters, config), lr=1.0, fused=True)
         self.place = _Place()
         self.best: dict[str, Tensor] = {}
         self.best_scores: Floats = np.zeros(0, np.float32)

@@ -63,6 +63,10 @@ def _function(method: Method) -> FitFunction:
 
         return fit_network
     _need("transformers", "transformers")
+    if method == "fewshot":
+        from lepton.training.fewshot import fit_fewshot
+
+        return fit_fewshot
     from lepton.training.finetune import fit_finetune
 
     return fit_finetune

@@ -75,7 +75,7 @@ class TextEncoder:
         Raises ModelFormatError when it is missing, damaged, or of a kind that is not supported.
         """
         if isinstance(checkpoint, E5Checkpoint):
-            return cls(_e5_library(checkpoint), checkpoint.vocabulary.replacements)
+            return cls(e5_library(checkpoint), checkpoint.vocabulary.replacements)
         if checkpoint.format == "gguf":
             return cls(library_from_gguf(checkpoint.metadata, checkpoint.path))
         return cls(_library_from_folder(checkpoint.path))
@@ -156,7 +156,8 @@ def _library_from_folder(folder: Path) -> tokenizers.Tokenizer:
         raise ModelFormatError(f"not a usable tokenizer: {error}", file=file) from error
 
 
-def _e5_library(checkpoint: E5Checkpoint) -> tokenizers.Tokenizer:
+def e5_library(checkpoint: E5Checkpoint) -> tokenizers.Tokenizer:
+    """The container's pieces; what characters become before that, the library does not do."""
     vocabulary = checkpoint.vocabulary
     spaces = normalizers.Replace(tokenizers.Regex(" {2,}"), " ")
     library = unigram_library(vocabulary.pieces, vocabulary.unknown, spaces)
