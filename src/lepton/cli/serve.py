@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from lepton.cli.console import notices, output
 from lepton.cli.language import say
 from lepton.cli.models import pull_if_missing
 from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
+from lepton.engine.encoder_memory import encoder_memory
 from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
 from lepton.models import catalogue
 from lepton.models.encoder_loader import is_encoder, load_encoder
@@ -188,13 +190,12 @@ def serve(
         if pull or (pull is None and model == config.DEFAULT_MODEL):
             pull_if_missing(model)
         with notices.status(say("Loading {model}", model=model)):
-            return AsyncEngine(load_model(model), engine_config)
+            reserved = sum(_memory_of(name, encoder_config) for name in encoder or [])
+            return AsyncEngine(load_model(model), replace(engine_config, reserved_memory=reserved))
 
     def load_encoders(names: list[str]) -> dict[str, AsyncEncoder]:
         found = {}
         for name in names:
-            if pull:
-                pull_if_missing(name)
             with notices.status(say("Loading {model}", model=name)):
                 network = load_encoder(name)
                 found[network.name] = AsyncEncoder(EncoderEngine(network, encoder_config))
@@ -210,6 +211,8 @@ def serve(
         trained = is_run(model)
         alone = not trained and _is_encoder(model)
         names = [*([model] if alone else []), *(encoder or [])]
+        for name in names if pull else []:
+            pull_if_missing(name)
         serve_http(
             None if alone or trained else load,
             settings,
@@ -218,6 +221,12 @@ def serve(
             listener=listener,
             on_ready=_announce,
         )
+
+
+def _memory_of(name: str, config: EngineConfig) -> int:
+    """Bytes that an encoder will take, as its file's header tells."""
+    with load_encoder(name) as network:
+        return encoder_memory(network, config)
 
 
 def _is_encoder(model: str) -> bool:

@@ -35,6 +35,8 @@ class EngineConfig:
     cache_memory: int | None = None
     """Bytes for the KV cache. None takes what ``max_sequences`` full contexts need, at most a
     quarter of the memory available."""
+    reserved_memory: int = 0
+    """Bytes of the memory available that are left to other models of this process."""
     max_sequences: int = 32
     """Completions computed together."""
     max_step_tokens: int = 512
@@ -82,6 +84,8 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be above 0 seconds, not {value}")
+        if self.reserved_memory < 0:
+            raise ConfigurationError(f"reserved_memory must not be negative: {self.reserved_memory}")
         check_choice("speculation", self.speculation, Speculation)
         if self.threads < 0:
             raise ConfigurationError(f"threads must be 0 (automatic) or more, not {self.threads}")

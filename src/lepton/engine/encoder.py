@@ -20,6 +20,7 @@ from lepton.engine.encoder_inputs import (
     prompt_of,
     windows,
 )
+from lepton.engine.encoder_memory import check_memory
 from lepton.errors import ConfigurationError, RequestError, UnavailableError
 from lepton.kernels.reference import softmax
 from lepton.models.encoder_head import HeadLayer, classifier_layers, projection_layers
@@ -83,6 +84,8 @@ class PooledJob:
         self.pending = deque(sorted(inputs, key=lambda window: -len(window.token_ids)))
         self._sums = np.zeros((count, width), np.float32)
         self._weights = np.zeros((count, 1), np.float32)
+        self._whole = len(inputs) == count
+        """Whether every input is one window, whose state is the input's."""
 
     def take(self, tokens: int) -> list[Window]:
         """The next windows, as many as have so many tokens together, at least one."""
@@ -95,12 +98,17 @@ class PooledJob:
     def add(self, chunk: Sequence[Window], states: Float32Array) -> None:
         """Take in the states [windows, width] of windows that were taken."""
         owners = [window.owner for window in chunk]
+        if self._whole:
+            self._sums[owners] = states
+            return
         shares = np.array([[window.weight] for window in chunk], np.float32)
         np.add.at(self._sums, owners, states * shares)
         np.add.at(self._weights, owners, shares)
 
     def states(self) -> Float32Array:
         """The state of each input [count, width], once nothing is pending."""
+        if self._whole:
+            return self._sums
         mean: Float32Array = self._sums / self._weights
         return mean
 
@@ -334,6 +342,7 @@ def _build_executor(model: EncoderModel, config: EngineConfig) -> EncoderExecuto
         return ReferenceEncoder(model)
     from lepton.models.executors.encoder_native import NativeEncoder
 
+    check_memory(model, config)
     return NativeEncoder(
         model, threads=config.threads, dtype=config.dtype, quantize=config.quantize
     )

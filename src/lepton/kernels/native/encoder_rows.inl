@@ -96,20 +96,25 @@ void add_rows(const float* y, size_t count, float* x) {
   for (; i < count; ++i) x[i] += y[i];
 }
 
-float quantize(const float* x, size_t count, int8_t* y, int32_t* sum) {
-  F most = zero();
-  for (size_t i = 0; i < count; i += kLanes) most = Simd::max(most, Simd::abs(Simd::load(x + i)));
-  const float largest = Simd::max_lanes(most);
-  const bool nothing = !(largest > 0x1p-110f);
-  const F inverse = Simd::set1(nothing ? 0.0f : 127.0f / largest);
+QuantizedRow quantize(const float* x, size_t count, int8_t* y) {
+  F most = Simd::load(x), least = Simd::sub(zero(), most);
+  for (size_t i = kLanes; i < count; i += kLanes) {
+    const F v = Simd::load(x + i);
+    most = Simd::max(most, v);
+    least = Simd::max(least, Simd::sub(zero(), v));
+  }
+  const float highest = Simd::max_lanes(most), lowest = -Simd::max_lanes(least);
+  const float middle = 0.5f * (highest + lowest), reach = 0.5f * (highest - lowest);
+  const bool nothing = !(reach > 0x1p-110f);
+  const F inverse = Simd::set1(nothing ? 0.0f : 127.0f / reach);
+  const F middles = Simd::set1(middle);
   I sums = Simd::set1(0);
   for (size_t i = 0; i < count; i += kLanes) {
-    const I whole = Simd::round(Simd::mul(Simd::load(x + i), inverse));
+    const I whole = Simd::round(Simd::mul(Simd::sub(Simd::load(x + i), middles), inverse));
     Simd::store_int8(y + i, whole);
     sums = Simd::add(sums, whole);
   }
-  *sum = Simd::sum(sums);
-  return nothing ? 0.0f : largest / 127.0f;
+  return {nothing ? 0.0f : reach / 127.0f, middle, Simd::sum(sums)};
 }
 
 template <Activation A>
