@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -156,12 +157,12 @@ class EncoderEngine:
         more dimensions than it has, or a model that is no sentence encoder.
         """
         options = options or EmbedOptions()
-        result = np.empty((len(inputs), self._width(options.dimensions)), np.float32)
+        found = [np.empty((0, self._width(options.dimensions)), np.float32)]
         for start in range(0, len(inputs), _GROUP_TEXTS):
             job = self.embed_job(inputs[start : start + _GROUP_TEXTS], options)
             self._run(job, progress)
-            result[start : start + job.count] = self.vectors(job, options)
-        return result
+            found.append(self.vectors(job, options))
+        return found[1] if len(found) == 2 else np.concatenate(found)
 
     def embed_job(self, inputs: Sequence[TextInput], options: EmbedOptions) -> PooledJob:
         """What is to be computed for these inputs; raises as ``embed`` does."""
@@ -320,15 +321,15 @@ class EncoderEngine:
     def forward(self, chunk: Sequence[Window], pooling: PoolingKind | None) -> Float32Array:
         """States of windows: one each, or one per token without ``pooling``."""
         lengths = [len(window.token_ids) for window in chunk]
-        flat = np.fromiter((token for window in chunk for token in window.token_ids), np.int32)
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        kinds = None
-        if any(window.kinds is not None for window in chunk):
-            kinds = np.concatenate(
-                [window.kinds or [0] * len(window.token_ids) for window in chunk]
-            ).astype(np.int32)
-        skipped = np.array([window.skipped for window in chunk], np.int32)
-        batch = EncoderBatch(flat, starts, kinds, skipped if skipped.any() else None)
+        flat = np.array([token for window in chunk for token in window.token_ids], np.int32)
+        starts = np.array([0, *accumulate(lengths)], np.int32)
+        kinds = skipped = None
+        if any(window.kinds for window in chunk):
+            listed = [window.kinds or [0] * len(window.token_ids) for window in chunk]
+            kinds = np.array([kind for each in listed for kind in each], np.int32)
+        if any(window.skipped for window in chunk):
+            skipped = np.array([window.skipped for window in chunk], np.int32)
+        batch = EncoderBatch(flat, starts, kinds, skipped)
         with self._lock:
             if self._closed:
                 raise UnavailableError("this encoder is closed")
@@ -368,8 +369,8 @@ def _apply(layers: Sequence[HeadLayer], x: Float32Array) -> Float32Array:
 
 
 def _unit(vectors: Float32Array) -> Float32Array:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Float32Array = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    unit: Float32Array = vectors / np.maximum(lengths, np.float32(1e-12))[:, None]
     return unit
 
 

@@ -118,12 +118,13 @@ LEPTON_INLINE void finish(const DenseProduct& product, size_t row, size_t panel,
   } else {
     value = Simd::add(sum, bias);
   }
-  value = activate<A>(value);
   uint8_t* output = product.output + row * product.output_stride;
-  if (product.half_output)
+  if (product.half_output) {
+    value = A == Activation::kGelu ? gelu_roughly(value) : activate<A>(value);
     store_half(reinterpret_cast<uint16_t*>(output) + column, value);
-  else
-    Simd::store(reinterpret_cast<float*>(output) + column, value);
+  } else {
+    Simd::store(reinterpret_cast<float*>(output) + column, activate<A>(value));
+  }
 }
 
 template <class Step, Activation A>

@@ -16,6 +16,23 @@ LEPTON_INLINE F gelu(F x) {
   return Simd::sub(Simd::max(x, zero()), tail);
 }
 
+// x · Φ(x) to within 9e-5, less than rounding to bf16 or to whole numbers takes away: Φ - ½ as an odd
+// polynomial in x / 4.2 that is ½ at 1, fitted for the least largest error of the product.
+LEPTON_INLINE F gelu_roughly(F x) {
+  const F one = Simd::set1(1.0f);
+  const F t = Simd::max(Simd::min(Simd::mul(x, Simd::set1(1.0f / 4.2f)), one), Simd::set1(-1.0f));
+  const F square = Simd::mul(t, t);
+  F p = Simd::set1(-2.01293254f);
+  p = Simd::fma(p, square, Simd::set1(10.0493174f));
+  p = Simd::fma(p, square, Simd::set1(-21.7932472f));
+  p = Simd::fma(p, square, Simd::set1(27.2026196f));
+  p = Simd::fma(p, square, Simd::set1(-21.916441f));
+  p = Simd::fma(p, square, Simd::set1(12.1519823f));
+  p = Simd::fma(p, square, Simd::set1(-4.85485458f));
+  p = Simd::fma(p, square, Simd::set1(1.67355669f));
+  return Simd::mul(x, Simd::fma(t, p, Simd::set1(0.5f)));
+}
+
 LEPTON_INLINE F gelu_tanh(F x) {
   const F cube = Simd::mul(Simd::mul(x, x), x);
   const F inner = Simd::fma(cube, Simd::set1(0.044715f), x);
