@@ -20,9 +20,8 @@ from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
 from lepton.engine.encoder_memory import encoder_memory
 from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
 from lepton.models import catalogue
-from lepton.models.encoder_loader import is_encoder, load_encoder
+from lepton.models.encoder_loader import encodes, load_encoder
 from lepton.models.loader import load_model
-from lepton.models.weights import open_checkpoint
 from lepton.telemetry import configure_logging
 from lepton.training.run import is_run
 
@@ -235,8 +234,7 @@ def _is_encoder(model: str) -> bool:
     if known is not None:
         return known.task == "embed"
     try:
-        with open_checkpoint(catalogue.locate(model)) as checkpoint:
-            return is_encoder(checkpoint)
+        return encodes(catalogue.locate(model))
     except (ModelNotFoundError, ModelFormatError):
         return False  # Loading it will say what is wrong.
 

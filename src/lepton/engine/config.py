@@ -85,7 +85,9 @@ class EngineConfig:
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be above 0 seconds, not {value}")
         if self.reserved_memory < 0:
-            raise ConfigurationError(f"reserved_memory must not be negative: {self.reserved_memory}")
+            raise ConfigurationError(
+                f"reserved_memory must not be negative: {self.reserved_memory}"
+            )
         check_choice("speculation", self.speculation, Speculation)
         if self.threads < 0:
             raise ConfigurationError(f"threads must be 0 (automatic) or more, not {self.threads}")

@@ -305,8 +305,7 @@ class EncoderEngine:
     @property
     def pooling(self) -> PoolingKind:
         """How the states of a text become one."""
-        head = self.model.head
-        return (head.pooling if head is not None else None) or self.model.settings.pooling
+        return self.model.pooling
 
     def _job(self, inputs: list[Window], count: int) -> PooledJob:
         return PooledJob(inputs, count, self._executor.hidden_size)

@@ -19,9 +19,7 @@ def encoder_memory(model: EncoderModel, config: EngineConfig) -> int:
     return encoder_bytes(model, choose_types(config.dtype, config.quantize)) + WORKING_BYTES
 
 
-def check_memory(
-    model: EncoderModel, config: EngineConfig, machine: Machine | None = None
-) -> None:
+def check_memory(model: EncoderModel, config: EngineConfig, machine: Machine | None = None) -> None:
     """Raise ConfigurationError, with the sum, when an encoder does not fit into free memory.
 
     ``machine`` is this one where none is given; what ``config`` reserves is not free.

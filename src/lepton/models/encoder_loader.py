@@ -72,6 +72,11 @@ class EncoderModel(EncoderNetwork):
     """Whether the score of a pair is squashed to 0 … 1."""
 
     @property
+    def pooling(self) -> PoolingKind:
+        """How the states of a text become one."""
+        return (self.head.pooling if self.head is not None else None) or self.settings.pooling
+
+    @property
     def max_tokens(self) -> int:
         """Tokens of one input by default, special ones included."""
         return min(self.settings.max_tokens or self.config.context_length, self.context_length)
@@ -89,6 +94,12 @@ def is_encoder(checkpoint: Checkpoint) -> bool:
     if checkpoint.format == "gguf":
         return bool(_gguf_pooling(checkpoint))
     return (checkpoint.path / "modules.json").is_file()
+
+
+def encodes(path: Path) -> bool:
+    """Whether the model at ``path`` is an encoder; raises as ``open_checkpoint`` does."""
+    with open_checkpoint(path) as checkpoint:
+        return is_encoder(checkpoint)
 
 
 def load_any(path_or_name: str | Path) -> Model | EncoderModel:

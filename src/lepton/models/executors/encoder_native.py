@@ -76,9 +76,7 @@ class NativeEncoder:
         try:
             types = choose_types(dtype, quantize, isa)
             pool = _native.ThreadPool(self.threads)
-            program = _native.EncoderProgram(
-                pool, network.config.hidden_size, types.product, isa
-            )
+            program = _native.EncoderProgram(pool, network.config.hidden_size, types.product, isa)
             builder = _Builder(program, pool, network, types)
             builder.add_stages()
         except ValueError as error:
