@@ -89,12 +89,12 @@ struct EncoderProgram::Group {
 };
 
 struct EncoderProgram::Workspace {
-  ByteRows state;    // float [rows, hidden]
-  ByteRows operand;  // what the next product takes
-  ByteRows joined;   // queries, keys, values
-  ByteRows mixed;    // what attention gives
-  ByteRows inner;    // of an MLP
-  ByteRows delta;    // float: what is added to the state
+  ByteRows state;                        // float [rows, hidden]
+  ByteRows operand;                      // what the next product takes
+  ByteRows joined;                       // queries, keys, values
+  ByteRows mixed;                        // what attention gives
+  ByteRows inner;                        // of an MLP
+  ByteRows delta;                        // float: what is added to the state
   std::vector<QuantizedRow> quantized;   // the rows of an operand in int8
   std::vector<AlignedBuffer> scratch;    // per thread of the team
   std::vector<std::vector<float>> line;  // one row of floats, per thread of the team
@@ -314,7 +314,7 @@ void EncoderProgram::emit(const float* x, size_t row, size_t count, Workspace& w
   else if (type_ == DenseType::kBFloat16)
     kernels_.to_half(x, padded, reinterpret_cast<uint16_t*>(target));
   else
-    work.quantized[row] = kernels_.quantize(x, padded, reinterpret_cast<int8_t*>(target));
+    work.quantized[row] = kernels_.quantize(x, count, reinterpret_cast<int8_t*>(target));
 }
 
 // Ends a stage and begins the next: adds what the stage gave to the state, normalizes it, and makes

@@ -120,7 +120,7 @@ void attend_tile(const EncoderAttention& item, size_t head, size_t row, const ui
   const auto score = [&]<int Panels>(size_t t) {
     typename Step::Sum sums[R][Panels];
     sum_tile<Step, R, Panels, false>(queries, item.stride, keys + t / kLanes * key_panel, key_panel,
-                              key_steps, sums[0]);
+                                     key_steps, sums[0]);
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < Panels; ++p)
         Simd::store(scores + static_cast<size_t>(r) * padded + t + static_cast<size_t>(p) * kLanes,

@@ -18,9 +18,9 @@ constexpr size_t inputs_per_step(DenseType type) {
   return type == DenseType::kInt8 ? 4 : type == DenseType::kBFloat16 ? 2 : 1;
 }
 
-// What the whole numbers q of a row in int8 stand for: scale · q + middle. Values after a norm or an
-// activation lie to one side of zero, so that numbers around the middle of their range have up to
-// twice the resolution of numbers around zero.
+// What the whole numbers q of a row in int8 stand for: scale · q + middle. Values after a norm or
+// an activation lie to one side of zero, so that numbers around the middle of their range have up
+// to twice the resolution of numbers around zero.
 struct QuantizedRow {
   float scale;
   float middle;
@@ -43,9 +43,9 @@ struct DenseProduct {
   const float* scales;            // int8: [num_panels * 16]
   const float* sums;              // int8: [num_panels * 16], of each output's weights
   const QuantizedRow* quantized;  // int8: [rows]
-  uint8_t* output;          // [rows], of whole panels
-  size_t output_stride;     // bytes
-  bool half_output;         // bf16, otherwise float32
+  uint8_t* output;                // [rows], of whole panels
+  size_t output_stride;           // bytes
+  bool half_output;               // bf16, otherwise float32
   Activation activation;
 };
 
@@ -85,7 +85,8 @@ struct EncoderKernels {
   // Rounds to bf16, and back. Counts are multiples of 16.
   void (*to_half)(const float* x, size_t count, uint16_t* y);
   void (*from_half)(const uint16_t* x, size_t count, float* y);
-  // Whole numbers of at most 127 that stand for x. `count` is a multiple of 16.
+  // Whole numbers of at most 127 that stand for x, which is zero-padded to a multiple of 16; so
+  // are they.
   QuantizedRow (*quantize)(const float* x, size_t count, int8_t* y);
   // gate = activation(gate) · up, for a multiple of 16 values.
   void (*gate)(Activation activation, const float* up, size_t count, float* gate);

@@ -110,8 +110,7 @@ LEPTON_INLINE void finish(const DenseProduct& product, size_t row, size_t panel,
   F value;
   if constexpr (Step::kInteger) {
     const QuantizedRow& input = product.quantized[row];
-    const F offset =
-        Simd::fma(Simd::set1(input.middle), Simd::load(product.sums + column), bias);
+    const F offset = Simd::fma(Simd::set1(input.middle), Simd::load(product.sums + column), bias);
     const F scale = Simd::mul(Simd::load(product.scales + column), Simd::set1(input.scale));
     const I whole = Simd::add(sum, Simd::set1(-Step::kBias * input.sum));
     value = Simd::fma(Simd::to_float(whole), scale, offset);
@@ -139,8 +138,8 @@ template <class Step, int R, int P>
 void product_tile(const DenseProduct& product, size_t row, size_t panel) {
   typename Step::Sum sums[R][P];
   sum_tile<Step, R, P, true>(product.input + row * product.input_stride, product.input_stride,
-                       product.panels + panel * product.panel_bytes, product.panel_bytes,
-                       product.steps, sums[0]);
+                             product.panels + panel * product.panel_bytes, product.panel_bytes,
+                             product.steps, sums[0]);
   const auto finish_with = [&]<Activation A>() {
     finish_tile<Step, A>(product, row, R, panel, P, sums[0]);
   };
