@@ -24,7 +24,7 @@ from lepton.engine.encoder_inputs import (
 from lepton.engine.encoder_memory import check_memory
 from lepton.errors import ConfigurationError, RequestError, UnavailableError
 from lepton.kernels.reference import softmax
-from lepton.models.encoder_head import HeadLayer, classifier_layers, projection_layers
+from lepton.models.encoder_head import HeadLayer, head_layers, projection_layers
 from lepton.models.executors.base import Float32Array
 from lepton.models.executors.encoder_base import EncoderBatch
 
@@ -125,9 +125,7 @@ class EncoderEngine:
         self._executor = _build_executor(model, config)
         settings = model.settings
         self._projections = projection_layers(settings.projections, self._executor.hidden_size)
-        self._head = (
-            [] if model.head is None else classifier_layers(model.head.layers, model.checkpoint)
-        )
+        self._head = head_layers(model)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -200,7 +198,7 @@ class EncoderEngine:
 
     def classify_job(self, texts: Sequence[TextInput]) -> PooledJob:
         """What is to be computed to classify texts; raises as ``classify`` does."""
-        self._check_task("classify", "rank")
+        self._check_task("classify", *(["rank"] if self.model.head else []))
         rules = InputRules(self.max_tokens, "truncate")
         return self._job(list(windows(self.model, texts, rules)), len(texts))
 
