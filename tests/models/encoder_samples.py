@@ -40,3 +40,31 @@ def save_bert(folder: Path, kind: str = "BertModel", **options: object) -> Path:
     getattr(transformers, kind)(config).eval().save_pretrained(folder)
     tokenizer().save(str(folder / "tokenizer.json"))
     return folder
+
+
+def save_reranker(folder: Path) -> transformers.PreTrainedModel:
+    """A tiny Qwen3-Reranker, with a word for each word and mark of its conversation."""
+    torch.manual_seed(11)
+    network = transformers.Qwen3ForCausalLM(
+        transformers.Qwen3Config(
+            vocab_size=WORDS,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            max_position_embeddings=128,
+            initializer_range=0.2,
+            tie_word_embeddings=False,
+        )
+    ).eval()
+    network.save_pretrained(folder)
+    marks = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+    words = {"[UNK]": 0, "no": 1, "yes": 2, "Document": 3, "Judge": 4, "user": 5}
+    words |= {f"w{n}": n for n in range(6, 190)}
+    library = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.add_special_tokens(marks)
+    library.save(str(folder / "tokenizer.json"))
+    return network

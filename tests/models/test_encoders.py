@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,9 @@ from lepton.models.encoder_loader import EncoderModel, load_encoder
 from lepton.models.executors.encoder_base import EncoderBatch, EncoderExecutor, pool
 from lepton.models.executors.encoder_native import NativeEncoder
 from lepton.models.executors.encoder_reference import ReferenceEncoder
+
+sys.path.append(str(Path(__file__).parent))
+from encoder_samples import save_reranker
 
 SIZES = {
     "vocab_size": 200,
@@ -319,3 +324,56 @@ def test_a_missing_tensor_is_named(saved, tmp_path) -> None:
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     with pytest.raises(ModelFormatError, match=r"encoder\.layer\.1\.output\.dense\.bias"):
         load_encoder(tmp_path)
+
+
+def expected_score(folder: Path, network: PreTrainedModel, query: str, document: str) -> float:
+    """As the model's card asks for it."""
+    before = (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query "
+        'and the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
+        "<|im_start|>user\n"
+    )
+    question = (
+        "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n"
+        f"<Query>: {query}\n<Document>: {document}"
+    )
+    after = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    library = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = [token for part in (before, question, after) for token in library.encode(part).ids]
+    with torch.no_grad():
+        logits = network(torch.tensor([ids])).logits[0, -1]
+    no, yes = library.token_to_id("no"), library.token_to_id("yes")
+    return float(logits[[no, yes]].softmax(0)[1])
+
+
+DOCUMENTS = ["w9 w10 yes", "w60", "", "w8 w9 w9 w9 no Document w120"]
+
+
+def test_a_decoder_judges_as_transformers_does(tmp_path) -> None:
+    folder = tmp_path / "Qwen3-Reranker-tiny"
+    folder.mkdir()
+    network = save_reranker(folder)
+    expected = [expected_score(folder, network, "w9 w7", document) for document in DOCUMENTS]
+    with LLM(folder, dtype="float32") as llm:
+        ranked = llm.rerank("w9 w7", DOCUMENTS)
+        assert llm.encoder.model.task == "rank"
+        with pytest.raises(RequestError, match="made to rank"):
+            llm.classify("w9")
+    assert [each.index for each in ranked] == np.argsort([-score for score in expected]).tolist()
+    found = {each.index: each.score for each in ranked}
+    np.testing.assert_allclose([found[n] for n in range(4)], expected, atol=1e-5)
+
+
+def test_answers_of_a_judge_are_named_in_its_configuration(tmp_path) -> None:
+    folder = tmp_path / "some-model"
+    folder.mkdir()
+    network = save_reranker(folder)
+    settings = json.loads((folder / "config.json").read_text())
+    answers = settings | {"classifier_from_token": ["no", "yes"]}
+    (folder / "config.json").write_text(json.dumps(answers))
+    with LLM(folder, dtype="float32") as llm:
+        (best,) = llm.rerank("w9", ["w30"])
+    assert best.score == pytest.approx(expected_score(folder, network, "w9", "w30"), abs=1e-5)
+    (folder / "config.json").write_text(json.dumps(settings | {"classifier_from_token": ["no"]}))
+    with pytest.raises(ModelFormatError, match="two tokens"):
+        load_encoder(folder)

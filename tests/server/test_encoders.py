@@ -17,7 +17,7 @@ from lepton.models.encoder_loader import load_encoder
 from lepton.server import create_app
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
-from encoder_samples import save_bert
+from encoder_samples import save_bert, save_reranker
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +133,23 @@ def test_models_and_metrics(client) -> None:
     post(client, "/v1/embeddings", model="embedder", input="w5")
     metrics = client.get("/metrics").text
     assert 'lepton_encoder_tokens_total{model_name="embedder"}' in metrics
+
+
+def test_a_decoder_ranks_over_http(tmp_path) -> None:
+    folder = tmp_path / "Qwen3-Reranker-tiny"
+    folder.mkdir()
+    save_reranker(folder)
+    documents = ["w9 yes", "w60 w61", "no w8"]
+
+    def load() -> dict[str, AsyncEncoder]:
+        return {"judge": AsyncEncoder(EncoderEngine(load_encoder(folder), EngineConfig(threads=1)))}
+
+    with LLM(folder, threads=1) as llm:
+        expected = llm.rerank("w9", documents)
+    with TestClient(create_app(None, encoders=load), base_url="http://localhost") as client:
+        while client.get("/readyz").status_code != 200:
+            pass
+        answer = post(client, "/v1/rerank", query="w9", documents=documents)
+    assert [(each["index"], each["relevance_score"]) for each in answer["results"]] == [
+        (each.index, each.score) for each in expected
+    ]

@@ -12,10 +12,13 @@ from rich.table import Table
 
 from lepton.cli import options
 from lepton.cli.console import note, output, progress_bar, size
+from lepton.cli.encoder_facts import encoder_fields, encoder_rows
 from lepton.cli.language import say
 from lepton.engine import EngineConfig
 from lepton.errors import DownloadError
 from lepton.models import catalogue
+from lepton.models.encoder_loader import encodes
+from lepton.models.encoder_summary import summarize_encoder
 from lepton.models.summary import ModelSummary, summarize
 
 app = typer.Typer(help="List, download, describe and verify models.", no_args_is_help=True)
@@ -73,17 +76,30 @@ def show(
     kv_dtype: options.KvDtype = EngineConfig.kv_dtype,
     as_json: options.Json = False,
 ) -> None:
-    """Describe a model on this machine: architecture, types, memory by context."""
-    summary = summarize(catalogue.locate(model), quantize=quantize, kv_dtype=kv_dtype)
+    """Describe a model on this machine: architecture, types, memory; of encoders, their vectors."""
+    path = catalogue.locate(model)
+    if encodes(path):
+        encoder = summarize_encoder(path, quantize=quantize)
+        facts, rows = encoder_fields(encoder), encoder_rows(encoder)
+    else:
+        summary = summarize(path, quantize=quantize, kv_dtype=kv_dtype)
+        facts, rows = _summary_fields(summary), _summary_rows(summary)
     if as_json:
-        output.print_json(json.dumps(_summary_fields(summary)))
+        output.print_json(json.dumps(facts))
         return
     entry = catalogue.entries().get(model)
+    licence = facts["licence"] or (entry.licence if entry else "?")
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    for label, value in [*rows, ("Licence", licence)]:
+        table.add_row(say(label), escape(value))
+    output.print(table)
+
+
+def _summary_rows(summary: ModelSummary) -> list[tuple[str, str]]:
     template = say("yes") if summary.chat_template else say("no")
-    rows = [
+    return [
         ("File", str(summary.path)),
         ("Architecture", summary.architecture),
         ("Parameters", f"{summary.parameters:,}"),
@@ -91,7 +107,6 @@ def show(
         ("Context", f"{summary.footprint.context_length:,}"),
         ("Vocabulary", f"{summary.vocabulary:,}"),
         ("Chat template", template),
-        ("Licence", summary.licence or (entry.licence if entry else "?")),
         ("Weights", size(summary.footprint.weights)),
         ("Cache", say("{size} per token", size=size(summary.footprint.cache_per_token))),
         *(
@@ -99,9 +114,6 @@ def show(
             for context, memory in summary.memory.items()
         ),
     ]
-    for label, value in rows:
-        table.add_row(say(label), escape(value))
-    output.print(table)
 
 
 @app.command("verify")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
@@ -16,11 +17,11 @@ from lepton.cli.console import notices, output
 from lepton.cli.language import say
 from lepton.cli.models import pull_if_missing
 from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
+from lepton.engine.encoder_memory import encoder_memory
 from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
 from lepton.models import catalogue
-from lepton.models.encoder_loader import is_encoder, load_encoder
+from lepton.models.encoder_loader import encodes, load_encoder
 from lepton.models.loader import load_model
-from lepton.models.weights import open_checkpoint
 from lepton.telemetry import configure_logging
 from lepton.training.run import is_run
 
@@ -208,13 +209,12 @@ def serve(
         if pull and draft_model:
             pull_if_missing(draft_model)
         with notices.status(say("Loading {model}", model=model)):
-            return AsyncEngine(load_model(model), engine_config)
+            reserved = sum(_memory_of(name, encoder_config) for name in encoder or [])
+            return AsyncEngine(load_model(model), replace(engine_config, reserved_memory=reserved))
 
     def load_encoders(names: list[str]) -> dict[str, AsyncEncoder]:
         found = {}
         for name in names:
-            if pull:
-                pull_if_missing(name)
             with notices.status(say("Loading {model}", model=name)):
                 network = load_encoder(name)
                 found[network.name] = AsyncEncoder(EncoderEngine(network, encoder_config))
@@ -225,6 +225,8 @@ def serve(
         alone = not trained and _is_encoder(model)
         names = [*([model] if alone else []), *(encoder or [])]
         run_paths = [*([model] if trained else []), *(run or [])]
+        for name in names if pull else []:
+            pull_if_missing(name)
         serve_http(
             None if alone or trained else load,
             settings,
@@ -251,14 +253,19 @@ def _load_runs(paths: list[str]) -> dict[str, ServedRun]:
     return found
 
 
+def _memory_of(name: str, config: EngineConfig) -> int:
+    """Bytes that an encoder will take, as its file's header tells."""
+    with load_encoder(name) as network:
+        return encoder_memory(network, config)
+
+
 def _is_encoder(model: str) -> bool:
     """Whether the model to serve is an encoder; one of the catalogue is known by its name."""
     known = catalogue.entries().get(model)
     if known is not None:
         return known.task == "embed"
     try:
-        with open_checkpoint(catalogue.locate(model)) as checkpoint:
-            return is_encoder(checkpoint)
+        return encodes(catalogue.locate(model))
     except (ModelNotFoundError, ModelFormatError):
         return False  # Loading it will say what is wrong.
 

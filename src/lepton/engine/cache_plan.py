@@ -122,10 +122,10 @@ def plan_cache(
 ) -> CachePlan:
     """Blocks for ``max_sequences`` contexts, as far as the memory allowed goes.
 
-    ``other_bytes`` of weights and working memory are still to be taken beside the cache. Raises
-    ConfigurationError, with the sum, when the context asked for is longer than the model's or when
-    weights and cache do not fit into the memory that ``machine`` (this one) and its control group
-    leave.
+    ``other_bytes`` of weights and working memory are still to be taken beside the cache, and what
+    ``config`` reserves for other models. Raises ConfigurationError, with the sum, when the context
+    asked for is longer than the model's or when all that does not fit into the memory that
+    ``machine`` (this one) and its control group leave.
     """
     context = config.context_length or model_context
     if context > model_context:
@@ -133,12 +133,13 @@ def plan_cache(
             f"context_length {context} is beyond the {model_context} tokens the model knows"
         )
     machine = machine or inspect_machine()
-    room = machine.available_memory - other_bytes
+    room = machine.available_memory - other_bytes - config.reserved_memory
     allowed = config.cache_memory or min(machine.available_memory // CACHE_SHARE, max(0, room))
     num_blocks = min(_wanted_blocks(config, context), allowed // block_bytes)
     if num_blocks * block_bytes > max(0, room) or room <= 0:
         raise ConfigurationError(
-            f"{_sum(other_bytes, num_blocks * block_bytes)}, but {_available(machine)}: lower "
+            f"{_sum(other_bytes, num_blocks * block_bytes, config.reserved_memory)}, but "
+            f"{available_text(machine)}: lower "
             "cache_memory, context_length or max_sequences, choose a smaller model, or give the "
             "process more memory"
         )
@@ -152,7 +153,7 @@ def plan_cache(
     fitting = num_blocks * BLOCK_SIZE
     if config.context_length is not None or fitting < min(_SMALLEST_CONTEXT, context):
         raise ConfigurationError(
-            f"{shortage}; {_available(machine)}: lower context_length or raise cache_memory"
+            f"{shortage}; {available_text(machine)}: lower context_length or raise cache_memory"
         )
     logger.warning("%s; the context is reduced to %d tokens", shortage, fitting)
     return CachePlan(num_blocks, fitting)
@@ -166,15 +167,16 @@ def _wanted_blocks(config: EngineConfig, context: int) -> int:
     return max(blocks_for(context), config.max_sequences * each)
 
 
-def _sum(other_bytes: int, cache_bytes: int) -> str:
+def _sum(other_bytes: int, cache_bytes: int, reserved_bytes: int) -> str:
     weights = max(0, other_bytes - WORKING_BYTES)
+    others = f" + {reserved_bytes:,} for other models" if reserved_bytes else ""
     return (
         f"{weights:,} bytes of weights + {min(other_bytes, WORKING_BYTES):,} to work with + "
-        f"{cache_bytes:,} of cache = {other_bytes + cache_bytes:,} bytes"
+        f"{cache_bytes:,} of cache{others} = {other_bytes + cache_bytes + reserved_bytes:,} bytes"
     )
 
 
-def _available(machine: Machine) -> str:
+def available_text(machine: Machine) -> str:
     """What is free, and the limit that leaves no more."""
     group = machine.cgroup_memory_available
     if group is not None and group == machine.available_memory:

@@ -40,6 +40,8 @@ class EngineConfig:
     """Where ``cache_memory`` is None: room for so many tokens of each of ``max_sequences``, and for
     one full context at least. Longer sequences run as well, fewer at a time. None: full
     contexts."""
+    reserved_memory: int = 0
+    """Bytes of the memory available that are left to other models of this process."""
     max_sequences: int = 32
     """Completions computed together."""
     max_step_tokens: int = 512
@@ -97,6 +99,10 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be above 0 seconds, not {value}")
+        if self.reserved_memory < 0:
+            raise ConfigurationError(
+                f"reserved_memory must not be negative: {self.reserved_memory}"
+            )
         check_choice("speculation", self.speculation, Speculation)
         if (self.speculation == "draft") != (self.draft_model is not None):
             raise ConfigurationError(

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +21,10 @@ from lepton.engine.encoder_inputs import (
     prompt_of,
     windows,
 )
+from lepton.engine.encoder_memory import check_memory
 from lepton.errors import ConfigurationError, RequestError, UnavailableError
 from lepton.kernels.reference import softmax
-from lepton.models.encoder_head import HeadLayer, classifier_layers, projection_layers
+from lepton.models.encoder_head import HeadLayer, head_layers, projection_layers
 from lepton.models.executors.base import Float32Array
 from lepton.models.executors.encoder_base import EncoderBatch
 
@@ -83,6 +85,8 @@ class PooledJob:
         self.pending = deque(sorted(inputs, key=lambda window: -len(window.token_ids)))
         self._sums = np.zeros((count, width), np.float32)
         self._weights = np.zeros((count, 1), np.float32)
+        self._whole = len(inputs) == count
+        """Whether every input is one window, whose state is the input's."""
 
     def take(self, tokens: int) -> list[Window]:
         """The next windows, as many as have so many tokens together, at least one."""
@@ -95,12 +99,17 @@ class PooledJob:
     def add(self, chunk: Sequence[Window], states: Float32Array) -> None:
         """Take in the states [windows, width] of windows that were taken."""
         owners = [window.owner for window in chunk]
+        if self._whole:
+            self._sums[owners] = states
+            return
         shares = np.array([[window.weight] for window in chunk], np.float32)
         np.add.at(self._sums, owners, states * shares)
         np.add.at(self._weights, owners, shares)
 
     def states(self) -> Float32Array:
         """The state of each input [count, width], once nothing is pending."""
+        if self._whole:
+            return self._sums
         mean: Float32Array = self._sums / self._weights
         return mean
 
@@ -116,9 +125,7 @@ class EncoderEngine:
         self._executor = _build_executor(model, config)
         settings = model.settings
         self._projections = projection_layers(settings.projections, self._executor.hidden_size)
-        self._head = (
-            [] if model.head is None else classifier_layers(model.head.layers, model.checkpoint)
-        )
+        self._head = head_layers(model)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -148,12 +155,12 @@ class EncoderEngine:
         more dimensions than it has, or a model that is no sentence encoder.
         """
         options = options or EmbedOptions()
-        result = np.empty((len(inputs), self._width(options.dimensions)), np.float32)
+        found = [np.empty((0, self._width(options.dimensions)), np.float32)]
         for start in range(0, len(inputs), _GROUP_TEXTS):
             job = self.embed_job(inputs[start : start + _GROUP_TEXTS], options)
             self._run(job, progress)
-            result[start : start + job.count] = self.vectors(job, options)
-        return result
+            found.append(self.vectors(job, options))
+        return found[1] if len(found) == 2 else np.concatenate(found)
 
     def embed_job(self, inputs: Sequence[TextInput], options: EmbedOptions) -> PooledJob:
         """What is to be computed for these inputs; raises as ``embed`` does."""
@@ -191,7 +198,7 @@ class EncoderEngine:
 
     def classify_job(self, texts: Sequence[TextInput]) -> PooledJob:
         """What is to be computed to classify texts; raises as ``classify`` does."""
-        self._check_task("classify", "rank")
+        self._check_task("classify", *(["rank"] if self.model.head else []))
         rules = InputRules(self.max_tokens, "truncate")
         return self._job(list(windows(self.model, texts, rules)), len(texts))
 
@@ -296,8 +303,7 @@ class EncoderEngine:
     @property
     def pooling(self) -> PoolingKind:
         """How the states of a text become one."""
-        head = self.model.head
-        return (head.pooling if head is not None else None) or self.model.settings.pooling
+        return self.model.pooling
 
     def _job(self, inputs: list[Window], count: int) -> PooledJob:
         return PooledJob(inputs, count, self._executor.hidden_size)
@@ -312,15 +318,15 @@ class EncoderEngine:
     def forward(self, chunk: Sequence[Window], pooling: PoolingKind | None) -> Float32Array:
         """States of windows: one each, or one per token without ``pooling``."""
         lengths = [len(window.token_ids) for window in chunk]
-        flat = np.fromiter((token for window in chunk for token in window.token_ids), np.int32)
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        kinds = None
-        if any(window.kinds is not None for window in chunk):
-            kinds = np.concatenate(
-                [window.kinds or [0] * len(window.token_ids) for window in chunk]
-            ).astype(np.int32)
-        skipped = np.array([window.skipped for window in chunk], np.int32)
-        batch = EncoderBatch(flat, starts, kinds, skipped if skipped.any() else None)
+        flat = np.array([token for window in chunk for token in window.token_ids], np.int32)
+        starts = np.array([0, *accumulate(lengths)], np.int32)
+        kinds = skipped = None
+        if any(window.kinds for window in chunk):
+            listed = [window.kinds or [0] * len(window.token_ids) for window in chunk]
+            kinds = np.array([kind for each in listed for kind in each], np.int32)
+        if any(window.skipped for window in chunk):
+            skipped = np.array([window.skipped for window in chunk], np.int32)
+        batch = EncoderBatch(flat, starts, kinds, skipped)
         with self._lock:
             if self._closed:
                 raise UnavailableError("this encoder is closed")
@@ -334,6 +340,7 @@ def _build_executor(model: EncoderModel, config: EngineConfig) -> EncoderExecuto
         return ReferenceEncoder(model)
     from lepton.models.executors.encoder_native import NativeEncoder
 
+    check_memory(model, config)
     return NativeEncoder(
         model, threads=config.threads, dtype=config.dtype, quantize=config.quantize
     )
@@ -359,8 +366,8 @@ def _apply(layers: Sequence[HeadLayer], x: Float32Array) -> Float32Array:
 
 
 def _unit(vectors: Float32Array) -> Float32Array:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Float32Array = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    unit: Float32Array = vectors / np.maximum(lengths, np.float32(1e-12))[:, None]
     return unit
 
 

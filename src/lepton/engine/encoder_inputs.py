@@ -130,7 +130,16 @@ def _prompt_tokens(model: EncoderModel, prompt: str) -> int:
 def pair_windows(
     model: EncoderModel, pairs: Sequence[tuple[str, str]], max_tokens: int
 ) -> list[Window]:
-    """One window for each pair of texts, the longer text cut where both do not fit."""
+    """One window for each pair of texts, cut where it does not fit.
+
+    A cross-encoder reads both texts, of which the longer gives first; a judge reads a question.
+    """
+    if model.judge is not None:
+        questions = [model.judge.question(*pair) for pair in pairs]
+        asked = [
+            model.judge.wrap(tokens, max_tokens) for tokens in model.tokenizer.tokens(questions)
+        ]
+        return [Window(number, tokens, len(tokens)) for number, tokens in enumerate(asked)]
     distinct = {
         text: number for number, text in enumerate(dict.fromkeys(chain.from_iterable(pairs)))
     }

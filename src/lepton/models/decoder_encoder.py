@@ -5,14 +5,14 @@ from __future__ import annotations
 from lepton.models.config import find_architecture
 from lepton.models.encoder import EncoderConfig
 from lepton.models.fields import Fields
-from lepton.models.stages import FinalNorm, Head, Stage
+from lepton.models.stages import FinalNorm, Head, Linear, Stage
 from lepton.models.weights import Checkpoint
 
 
 def read_decoder_encoder(
     fields: Fields, checkpoint: Checkpoint
-) -> tuple[EncoderConfig, list[Stage]]:
-    """Configuration and stages of a decoder without its head; raises ModelFormatError."""
+) -> tuple[EncoderConfig, list[Stage], Linear]:
+    """Configuration and stages of a decoder, and its head apart; raises ModelFormatError."""
     module = find_architecture(checkpoint)
     decoder = module.configure(fields, checkpoint)
     config = EncoderConfig(
@@ -27,8 +27,6 @@ def read_decoder_encoder(
         norm_epsilon=decoder.norm_epsilon,
         context_length=decoder.context_length,
     )
-    stages: list[Stage] = [
-        FinalNorm(stage.norm) if isinstance(stage, Head) else stage
-        for stage in module.stages(decoder, checkpoint)
-    ]
-    return config, stages
+    *stages, head = module.stages(decoder, checkpoint)
+    assert isinstance(head, Head)  # noqa: S101
+    return config, [*stages, FinalNorm(head.norm)], head.output

@@ -15,6 +15,7 @@ from lepton.models.sentence_transformers import Projection
 from lepton.models.stages import Dense, Squash
 
 if TYPE_CHECKING:
+    from lepton.models.encoder_loader import EncoderModel
     from lepton.models.weights import Checkpoint
 
 
@@ -37,8 +38,14 @@ class HeadLayer:
         return kernels.layer_norm(y, self.norm_weight, self.norm_bias, self.norm_epsilon)
 
 
-def classifier_layers(layers: tuple[Dense, ...], checkpoint: Checkpoint) -> list[HeadLayer]:
-    """The layers of a classification head, read from the model's own checkpoint."""
+def head_layers(model: EncoderModel) -> list[HeadLayer]:
+    """What comes after pooling to give a model's logits; nothing where it only embeds."""
+    if model.judge is not None:
+        return [HeadLayer(model.judge.difference(model.checkpoint), None, "none")]
+    return [] if model.head is None else _classifier_layers(model.head.layers, model.checkpoint)
+
+
+def _classifier_layers(layers: tuple[Dense, ...], checkpoint: Checkpoint) -> list[HeadLayer]:
     return [
         HeadLayer(
             checkpoint.float32(layer.linear.weight),

@@ -13,6 +13,7 @@ from lepton.models.config import find_architecture
 from lepton.models.decoder_encoder import read_decoder_encoder
 from lepton.models.encoder import EncoderArchitecture, EncoderConfig, EncoderHead
 from lepton.models.fields import Fields
+from lepton.models.judge import JUDGE_TOKENS, Judge, is_judge, read_judge
 from lepton.models.loader import Model, load_model, model_name
 from lepton.models.sentence_transformers import SentenceSettings, read_sentence_settings
 from lepton.models.stages import PoolingKind, Stage
@@ -68,8 +69,15 @@ class EncoderModel(EncoderNetwork):
     settings: SentenceSettings
     task: EncoderTask
     head: EncoderHead | None = None
+    judge: Judge | None = None
+    """How a decoder that ranks is asked."""
     score_sigmoid: bool = True
     """Whether the score of a pair is squashed to 0 … 1."""
+
+    @property
+    def pooling(self) -> PoolingKind:
+        """How the states of a text become one."""
+        return (self.head.pooling if self.head is not None else None) or self.settings.pooling
 
     @property
     def max_tokens(self) -> int:
@@ -84,11 +92,17 @@ class EncoderModel(EncoderNetwork):
 
 def is_encoder(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint embeds or classifies rather than generates."""
-    if _encoder_module(checkpoint) is not None:
+    if _encoder_module(checkpoint) is not None or is_judge(checkpoint):
         return True
     if checkpoint.format == "gguf":
         return bool(_gguf_pooling(checkpoint))
     return (checkpoint.path / "modules.json").is_file()
+
+
+def encodes(path: Path) -> bool:
+    """Whether the model at ``path`` is an encoder; raises as ``open_checkpoint`` does."""
+    with open_checkpoint(path) as checkpoint:
+        return is_encoder(checkpoint)
 
 
 def load_any(path_or_name: str | Path) -> Model | EncoderModel:
@@ -123,12 +137,10 @@ def _load(name: str, checkpoint: Checkpoint) -> EncoderModel:
     fields = Fields.of(checkpoint)
     module = _encoder_module(checkpoint)
     if module is None:
-        config, stages = read_decoder_encoder(fields, checkpoint)
-        heads: dict[str, EncoderHead] = {}
-    else:
-        config = module.configure(fields, checkpoint)
-        stages = module.stages(config, checkpoint)
-        heads = module.heads(fields)
+        return _load_decoder(name, fields, checkpoint)
+    config = module.configure(fields, checkpoint)
+    stages = module.stages(config, checkpoint)
+    heads = module.heads(fields)
     check_encoder(stages, config, checkpoint)
     head = _head(checkpoint, heads)
     model = EncoderModel(
@@ -147,6 +159,28 @@ def _load(name: str, checkpoint: Checkpoint) -> EncoderModel:
         return replace(model, config=replace(config, labels=()))
     check_dense(head.layers, config, checkpoint)
     return model
+
+
+def _load_decoder(name: str, fields: Fields, checkpoint: Checkpoint) -> EncoderModel:
+    config, stages, output = read_decoder_encoder(fields, checkpoint)
+    check_encoder(stages, config, checkpoint)
+    tokenizer = TextEncoder.from_checkpoint(checkpoint)
+    judge = read_judge(checkpoint, tokenizer, output) if is_judge(checkpoint) else None
+    return EncoderModel(
+        path=checkpoint.path,
+        config=config,
+        stages=tuple(stages),
+        checkpoint=checkpoint,
+        name=name,
+        tokenizer=tokenizer,
+        settings=(
+            _settings(checkpoint)
+            if judge is None
+            else SentenceSettings(pooling="last", max_tokens=JUDGE_TOKENS)
+        ),
+        task="embed" if judge is None else "rank",
+        judge=judge,
+    )
 
 
 def _encoder_module(checkpoint: Checkpoint) -> EncoderArchitecture | None:

@@ -61,7 +61,7 @@ def summarize(
             types=dict(types.most_common()),
             vocabulary=config.vocab_size,
             chat_template=_has_template(checkpoint),
-            licence=_licence(checkpoint),
+            licence=licence_of(checkpoint),
             footprint=footprint(checkpoint, config, quantize, kv_dtype),
         )
 
@@ -96,6 +96,7 @@ def _has_template(checkpoint: Checkpoint) -> bool:
     return settings.is_file() and '"chat_template"' in settings.read_text("utf-8", "replace")
 
 
-def _licence(checkpoint: Checkpoint) -> str | None:
+def licence_of(checkpoint: Checkpoint) -> str | None:
+    """The licence a file names itself, or None."""
     value = checkpoint.metadata.get("general.license")
     return str(value)[:100] if value else None

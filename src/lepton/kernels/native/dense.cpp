@@ -22,8 +22,10 @@ DenseMatrix::DenseMatrix(DenseType type, size_t rows, size_t columns)
       steps_((columns + inputs_per_step(type) - 1) / inputs_per_step(type)) {
   if (rows == 0 || columns == 0 || rows > kLargestSide || columns > kLargestSide)
     throw std::invalid_argument("matrix dimensions must be between 1 and 2^31");
-  data_ = AlignedBuffer(panels() * panel_bytes());
-  if (type == DenseType::kInt8) scales_.resize(panels() * 16, 0.0f);
+  data_ = AlignedBuffer::on_shared_pages(panels() * panel_bytes());
+  if (type != DenseType::kInt8) return;
+  scales_.resize(panels() * 16, 0.0f);
+  sums_.resize(panels() * 16, 0.0f);
 }
 
 void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
@@ -33,6 +35,7 @@ void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
   for (size_t r = first; r < first + count; ++r, source += columns_) {
     uint8_t* target = data_.data() + r / 16 * panel_bytes() + r % 16 * 4;
     float inverse = 0.0f;
+    int64_t sum = 0;
     if (type_ == DenseType::kInt8) {
       float largest = 0.0f;
       for (size_t c = 0; c < columns_; ++c) largest = std::max(largest, std::fabs(source[c]));
@@ -47,9 +50,12 @@ void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
         const uint16_t half = float_to_bfloat16(source[c]);
         std::memcpy(at, &half, sizeof half);
       } else {
-        *at = static_cast<uint8_t>(static_cast<int8_t>(std::nearbyint(source[c] * inverse)));
+        const auto whole = static_cast<int8_t>(std::nearbyint(source[c] * inverse));
+        *at = static_cast<uint8_t>(whole);
+        sum += whole;
       }
     }
+    if (type_ == DenseType::kInt8) sums_[r] = scales_[r] * static_cast<float>(sum);
   }
 }
 

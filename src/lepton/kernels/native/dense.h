@@ -25,16 +25,17 @@ class DenseMatrix {
   size_t steps() const { return steps_; }
   size_t panels() const { return (rows_ + 15) / 16; }
   size_t panel_bytes() const { return steps_ * 64; }
-  size_t bytes() const { return data_.size() + scales_.size() * sizeof(float); }
+  size_t bytes() const { return data_.size() + 2 * scales_.size() * sizeof(float); }
   const uint8_t* panel(size_t index) const { return data_.data() + index * panel_bytes(); }
-  // One scale per output, in whole panels; int8 alone.
+  // The scale and the sum of the rounded weights of each output, in whole panels; int8 alone.
   const float* scales() const { return scales_.data(); }
+  const float* sums() const { return sums_.data(); }
 
  private:
   DenseType type_;
   size_t rows_, columns_, steps_;
   AlignedBuffer data_;
-  std::vector<float> scales_;
+  std::vector<float> scales_, sums_;
 };
 
 // Vectors [rows, columns] to look up, row by row in memory, in float32 or bf16.

@@ -89,14 +89,13 @@ struct EncoderProgram::Group {
 };
 
 struct EncoderProgram::Workspace {
-  ByteRows state;    // float [rows, hidden]
-  ByteRows operand;  // what the next product takes
-  ByteRows joined;   // queries, keys, values
-  ByteRows mixed;    // what attention gives
-  ByteRows inner;    // of an MLP
-  ByteRows delta;    // float: what is added to the state
-  std::vector<float> row_scales;
-  std::vector<int32_t> row_sums;
+  ByteRows state;                        // float [rows, hidden]
+  ByteRows operand;                      // what the next product takes
+  ByteRows joined;                       // queries, keys, values
+  ByteRows mixed;                        // what attention gives
+  ByteRows inner;                        // of an MLP
+  ByteRows delta;                        // float: what is added to the state
+  std::vector<QuantizedRow> quantized;   // the rows of an operand in int8
   std::vector<AlignedBuffer> scratch;    // per thread of the team
   std::vector<std::vector<float>> line;  // one row of floats, per thread of the team
 };
@@ -315,8 +314,7 @@ void EncoderProgram::emit(const float* x, size_t row, size_t count, Workspace& w
   else if (type_ == DenseType::kBFloat16)
     kernels_.to_half(x, padded, reinterpret_cast<uint16_t*>(target));
   else
-    work.row_scales[row] =
-        kernels_.quantize(x, padded, reinterpret_cast<int8_t*>(target), &work.row_sums[row]);
+    work.quantized[row] = kernels_.quantize(x, count, reinterpret_cast<int8_t*>(target));
 }
 
 // Ends a stage and begins the next: adds what the stage gave to the state, normalizes it, and makes
@@ -328,8 +326,7 @@ void EncoderProgram::advance(const std::optional<EncoderNorm>* post,
   const size_t padded = round_to(hidden_, 16);
   if (next != nullptr) {
     work.operand.reserve(rows, padded * operand_element_);
-    work.row_scales.resize(std::max(work.row_scales.size(), rows));
-    work.row_sums.resize(std::max(work.row_sums.size(), rows));
+    work.quantized.resize(std::max(work.quantized.size(), rows));
   }
   team.each(rows, kRowGrain, [&](size_t begin, size_t end, size_t worker) {
     std::vector<float>& line = work.line[worker];
@@ -374,8 +371,8 @@ void EncoderProgram::multiply(const DenseLinear& linear, size_t rows, Activation
     product.bias = linear.bias.data() + panel * 16;
     if (type_ == DenseType::kInt8) {
       product.scales = matrix.scales() + panel * 16;
-      product.row_scales = work.row_scales.data() + row_begin;
-      product.row_sums = work.row_sums.data() + row_begin;
+      product.sums = matrix.sums() + panel * 16;
+      product.quantized = work.quantized.data() + row_begin;
     }
     product.output = output + row_begin * output_stride + panel * 16 * element;
     product.output_stride = output_stride;

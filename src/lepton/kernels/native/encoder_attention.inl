@@ -119,8 +119,8 @@ void attend_tile(const EncoderAttention& item, size_t head, size_t row, const ui
   const size_t key_panel = key_steps * kStepBytes;
   const auto score = [&]<int Panels>(size_t t) {
     typename Step::Sum sums[R][Panels];
-    sum_tile<Step, R, Panels>(queries, item.stride, keys + t / kLanes * key_panel, key_panel,
-                              key_steps, sums[0]);
+    sum_tile<Step, R, Panels, false>(queries, item.stride, keys + t / kLanes * key_panel, key_panel,
+                                     key_steps, sums[0]);
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < Panels; ++p)
         Simd::store(scores + static_cast<size_t>(r) * padded + t + static_cast<size_t>(p) * kLanes,
@@ -137,7 +137,7 @@ void attend_tile(const EncoderAttention& item, size_t head, size_t row, const ui
   const size_t value_panel = padded / Step::kInputs * kStepBytes;
   const auto mix = [&]<int Panels>(size_t d) {
     typename Step::Sum sums[R][Panels];
-    sum_tile<Step, R, Panels>(
+    sum_tile<Step, R, Panels, false>(
         weights + begin * Step::kElement, weight_bytes,
         values + d / kLanes * value_panel + begin / Step::kInputs * kStepBytes, value_panel,
         (end - begin) / Step::kInputs, sums[0]);

@@ -11,12 +11,21 @@ namespace lepton {
 // bytes that meet four bytes of a row.
 //   kFloat32   a step is one input
 //   kBFloat16  two inputs
-//   kInt8      four inputs; weights have a scale per output, rows one per row
+//   kInt8      four inputs; weights have a scale per output, rows a scale and a middle per row
 enum class DenseType { kFloat32, kBFloat16, kInt8 };
 
 constexpr size_t inputs_per_step(DenseType type) {
   return type == DenseType::kInt8 ? 4 : type == DenseType::kBFloat16 ? 2 : 1;
 }
+
+// What the whole numbers q of a row in int8 stand for: scale · q + middle. Values after a norm or
+// an activation lie to one side of zero, so that numbers around the middle of their range have up
+// to twice the resolution of numbers around zero.
+struct QuantizedRow {
+  float scale;
+  float middle;
+  int32_t sum;  // of the whole numbers
+};
 
 enum class Activation { kNone, kGelu, kGeluTanh, kRelu, kSilu };
 
@@ -30,13 +39,13 @@ struct DenseProduct {
   const uint8_t* panels;  // the first panel
   size_t panel_bytes;
   size_t num_panels;
-  const float* bias;        // [num_panels * 16]
-  const float* scales;      // int8: [num_panels * 16]
-  const float* row_scales;  // int8: [rows]
-  const int32_t* row_sums;  // int8: [rows], of the whole numbers
-  uint8_t* output;          // [rows], of whole panels
-  size_t output_stride;     // bytes
-  bool half_output;         // bf16, otherwise float32
+  const float* bias;              // [num_panels * 16]
+  const float* scales;            // int8: [num_panels * 16]
+  const float* sums;              // int8: [num_panels * 16], of each output's weights
+  const QuantizedRow* quantized;  // int8: [rows]
+  uint8_t* output;                // [rows], of whole panels
+  size_t output_stride;           // bytes
+  bool half_output;               // bf16, otherwise float32
   Activation activation;
 };
 
@@ -76,9 +85,9 @@ struct EncoderKernels {
   // Rounds to bf16, and back. Counts are multiples of 16.
   void (*to_half)(const float* x, size_t count, uint16_t* y);
   void (*from_half)(const uint16_t* x, size_t count, float* y);
-  // Whole numbers of at most 127 that times the scale returned are about x; their sum goes to
-  // `sum`. `count` is a multiple of 16.
-  float (*quantize)(const float* x, size_t count, int8_t* y, int32_t* sum);
+  // Whole numbers of at most 127 that stand for x, which is zero-padded to a multiple of 16; so
+  // are they.
+  QuantizedRow (*quantize)(const float* x, size_t count, int8_t* y);
   // gate = activation(gate) · up, for a multiple of 16 values.
   void (*gate)(Activation activation, const float* up, size_t count, float* gate);
 };

@@ -9,6 +9,7 @@ using lepton::Activation;
 using lepton::DenseProduct;
 using lepton::DenseType;
 using lepton::EncoderAttention;
+using lepton::QuantizedRow;
 
 using F = Simd::F;
 using I = Simd::I;

@@ -67,8 +67,10 @@ struct ByteStep {
 };
 
 // Sums of `R` rows at `a` with `P` panels at `w`, to result [R, P]. They stay in registers because
-// nothing else knows where `sums` lies.
-template <class Step, int R, int P>
+// nothing else knows where `sums` lies. With `Ahead` the panels behind these are fetched into the
+// second-level cache meanwhile: a few rows pass over weights faster than the hardware, which stops
+// at the end of every page, brings them.
+template <class Step, int R, int P, bool Ahead>
 LEPTON_INLINE void sum_tile(const uint8_t* a, size_t a_stride, const uint8_t* w, size_t w_stride,
                             size_t steps, typename Step::Sum* result) {
   typename Step::Sum sums[R][P];
@@ -79,8 +81,11 @@ LEPTON_INLINE void sum_tile(const uint8_t* a, size_t a_stride, const uint8_t* w,
   for (size_t k = 0; k < steps; ++k) {
     typename Step::Weights weights[P];
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p)
+    for (int p = 0; p < P; ++p) {
       weights[p] = Step::load(w + static_cast<size_t>(p) * w_stride + k * kStepBytes);
+      if constexpr (Ahead)
+        __builtin_prefetch(w + static_cast<size_t>(p + P) * w_stride + k * kStepBytes, 0, 2);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const uint8_t* four = a + static_cast<size_t>(r) * a_stride + k * 4;
@@ -104,19 +109,21 @@ LEPTON_INLINE void finish(const DenseProduct& product, size_t row, size_t panel,
   const F bias = Simd::load(product.bias + column);
   F value;
   if constexpr (Step::kInteger) {
-    const int32_t offset = -Step::kBias * product.row_sums[row];
-    const F scale =
-        Simd::mul(Simd::load(product.scales + column), Simd::set1(product.row_scales[row]));
-    value = Simd::fma(Simd::to_float(Simd::add(sum, Simd::set1(offset))), scale, bias);
+    const QuantizedRow& input = product.quantized[row];
+    const F offset = Simd::fma(Simd::set1(input.middle), Simd::load(product.sums + column), bias);
+    const F scale = Simd::mul(Simd::load(product.scales + column), Simd::set1(input.scale));
+    const I whole = Simd::add(sum, Simd::set1(-Step::kBias * input.sum));
+    value = Simd::fma(Simd::to_float(whole), scale, offset);
   } else {
     value = Simd::add(sum, bias);
   }
-  value = activate<A>(value);
   uint8_t* output = product.output + row * product.output_stride;
-  if (product.half_output)
+  if (product.half_output) {
+    value = A == Activation::kGelu ? gelu_roughly(value) : activate<A>(value);
     store_half(reinterpret_cast<uint16_t*>(output) + column, value);
-  else
-    Simd::store(reinterpret_cast<float*>(output) + column, value);
+  } else {
+    Simd::store(reinterpret_cast<float*>(output) + column, activate<A>(value));
+  }
 }
 
 template <class Step, Activation A>
@@ -130,9 +137,9 @@ void finish_tile(const DenseProduct& product, size_t row, size_t rows, size_t pa
 template <class Step, int R, int P>
 void product_tile(const DenseProduct& product, size_t row, size_t panel) {
   typename Step::Sum sums[R][P];
-  sum_tile<Step, R, P>(product.input + row * product.input_stride, product.input_stride,
-                       product.panels + panel * product.panel_bytes, product.panel_bytes,
-                       product.steps, sums[0]);
+  sum_tile<Step, R, P, true>(product.input + row * product.input_stride, product.input_stride,
+                             product.panels + panel * product.panel_bytes, product.panel_bytes,
+                             product.steps, sums[0]);
   const auto finish_with = [&]<Activation A>() {
     finish_tile<Step, A>(product, row, R, panel, P, sums[0]);
   };

@@ -16,6 +16,23 @@ LEPTON_INLINE F gelu(F x) {
   return Simd::sub(Simd::max(x, zero()), tail);
 }
 
+// x · Φ(x) to within 9e-5, less than rounding to bf16 or to whole numbers takes away: Φ - ½ as an
+// odd polynomial in x / 4.2 that is ½ at 1, fitted for the least largest error of the product.
+LEPTON_INLINE F gelu_roughly(F x) {
+  const F one = Simd::set1(1.0f);
+  const F t = Simd::max(Simd::min(Simd::mul(x, Simd::set1(1.0f / 4.2f)), one), Simd::set1(-1.0f));
+  const F square = Simd::mul(t, t);
+  F p = Simd::set1(-2.01293254f);
+  p = Simd::fma(p, square, Simd::set1(10.0493174f));
+  p = Simd::fma(p, square, Simd::set1(-21.7932472f));
+  p = Simd::fma(p, square, Simd::set1(27.2026196f));
+  p = Simd::fma(p, square, Simd::set1(-21.916441f));
+  p = Simd::fma(p, square, Simd::set1(12.1519823f));
+  p = Simd::fma(p, square, Simd::set1(-4.85485458f));
+  p = Simd::fma(p, square, Simd::set1(1.67355669f));
+  return Simd::mul(x, Simd::fma(t, p, Simd::set1(0.5f)));
+}
+
 LEPTON_INLINE F gelu_tanh(F x) {
   const F cube = Simd::mul(Simd::mul(x, x), x);
   const F inner = Simd::fma(cube, Simd::set1(0.044715f), x);
@@ -96,20 +113,30 @@ void add_rows(const float* y, size_t count, float* x) {
   for (; i < count; ++i) x[i] += y[i];
 }
 
-float quantize(const float* x, size_t count, int8_t* y, int32_t* sum) {
-  F most = zero();
-  for (size_t i = 0; i < count; i += kLanes) most = Simd::max(most, Simd::abs(Simd::load(x + i)));
-  const float largest = Simd::max_lanes(most);
-  const bool nothing = !(largest > 0x1p-110f);
-  const F inverse = Simd::set1(nothing ? 0.0f : 127.0f / largest);
+QuantizedRow quantize(const float* x, size_t count, int8_t* y) {
+  F most = Simd::load(x), least = Simd::sub(zero(), most);
+  for (size_t i = kLanes; i < count; i += kLanes) {
+    const F v = Simd::load(x + i);
+    most = Simd::max(most, v);
+    least = Simd::max(least, Simd::sub(zero(), v));
+  }
+  const float highest = Simd::max_lanes(most), lowest = -Simd::max_lanes(least);
+  const float middle = 0.5f * (highest + lowest), reach = 0.5f * (highest - lowest);
+  const bool nothing = !(reach > 0x1p-110f);
+  const F inverse = Simd::set1(nothing ? 0.0f : 127.0f / reach);
+  const F middles = Simd::set1(middle);
   I sums = Simd::set1(0);
   for (size_t i = 0; i < count; i += kLanes) {
-    const I whole = Simd::round(Simd::mul(Simd::load(x + i), inverse));
+    const I whole = Simd::round(Simd::mul(Simd::sub(Simd::load(x + i), middles), inverse));
     Simd::store_int8(y + i, whole);
     sums = Simd::add(sums, whole);
   }
-  *sum = Simd::sum(sums);
-  return nothing ? 0.0f : largest / 127.0f;
+  int32_t sum = Simd::sum(sums);
+  for (size_t i = count; i % kLanes != 0; ++i) {
+    sum -= y[i];
+    y[i] = 0;
+  }
+  return {nothing ? 0.0f : reach / 127.0f, middle, sum};
 }
 
 template <Activation A>

@@ -11,9 +11,16 @@ import numpy as np
 
 from lepton.errors import ConfigurationError
 from lepton.kernels import _native
-from lepton.kernels.quants import TensorType, dequantize, row_bytes
+from lepton.kernels.quants import dequantize, row_bytes
 from lepton.models.executors.base import Float32Array, Quantize
 from lepton.models.executors.encoder_base import Dtype, EncoderBatch
+from lepton.models.executors.encoder_packing import (
+    FLOAT_TYPES,
+    EncoderTypes,
+    choose_types,
+    joined_linears,
+    outputs_of,
+)
 from lepton.models.executors.packing import pack_matrix
 from lepton.models.stages import (
     Attention,
@@ -26,6 +33,7 @@ from lepton.models.stages import (
     PoolingKind,
     RmsNorm,
     Rope,
+    Stage,
     Table,
 )
 from lepton.telemetry import log_event
@@ -37,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 _PIECE_BYTES = 8 << 20
 
 
@@ -67,15 +74,11 @@ class NativeEncoder:
             raise ConfigurationError("encoders are not quantized to int4: choose int8 or none")
         self.threads = threads or inspect_machine().threads
         try:
-            if dtype == "auto":
-                dtype = "bfloat16" if _native.has_bfloat16_products(isa) else "float32"
-            self.product_type = "int8" if quantize == "int8" else dtype
+            types = choose_types(dtype, quantize, isa)
             pool = _native.ThreadPool(self.threads)
-            program = _native.EncoderProgram(
-                pool, network.config.hidden_size, self.product_type, isa
-            )
-            builder = _Builder(program, pool, network.checkpoint, self.product_type, dtype)
-            builder.add_stages(network)
+            program = _native.EncoderProgram(pool, network.config.hidden_size, types.product, isa)
+            builder = _Builder(program, pool, network, types)
+            builder.add_stages()
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         except MemoryError:
@@ -92,7 +95,7 @@ class NativeEncoder:
             "encoder loaded",
             isa=program.isa,
             threads=self.threads,
-            dtype=self.product_type,
+            dtype=types.product,
             weight_bytes=self.weight_bytes,
             seconds=round(time.perf_counter() - started, 3),
         )
@@ -130,39 +133,40 @@ class _Builder:
         self,
         program: _native.EncoderProgram,
         pool: _native.ThreadPool,
-        checkpoint: Checkpoint,
-        product_type: str,
-        table_type: str,
+        network: EncoderNetwork,
+        types: EncoderTypes,
     ) -> None:
         self._program = program
         self._pool = pool
-        self._checkpoint = checkpoint
-        self._product_type = product_type
-        self._table_type = table_type
+        self._network = network
+        self._checkpoint = network.checkpoint
+        self._types = types
         self.weight_bytes = 0
 
-    def add_stages(self, network: EncoderNetwork) -> None:
-        for stage in network.stages:
+    def add_stages(self) -> None:
+        for stage in self._network.stages:
             match stage:
                 case Embed():
                     self._add_embedding(stage)
                 case Attention():
                     self._add_attention(stage)
                 case Mlp():
+                    up, down = self._matrices(stage)
                     self._program.add_mlp(
                         norm=self._norm(stage.norm),
-                        up=self._joined(stage.up),
-                        down=self._joined(stage.down),
+                        up=up,
+                        down=down,
                         activation=stage.activation,
                         gated=False,
                         post_norm=None,
                         residual_norm=self._norm(stage.residual_norm),
                     )
                 case GatedMlp():
+                    up, down = self._matrices(stage)
                     self._program.add_mlp(
                         norm=self._norm(stage.norm),
-                        up=self._joined(stage.gate, stage.up),
-                        down=self._joined(stage.down),
+                        up=up,
+                        down=down,
                         activation=stage.activation,
                         gated=True,
                         post_norm=self._norm(stage.post_norm),
@@ -177,8 +181,8 @@ class _Builder:
         info = self._checkpoint.info(stage.weight)
         table: _native.VectorTable | None = None
         matrix: _native.Matrix | None = None
-        if info.type in _FLOATS:
-            table = _native.VectorTable(self._table_type, *info.shape)
+        if info.type in FLOAT_TYPES:
+            table = _native.VectorTable(self._types.table, *info.shape)
             for first, rows in _float_rows(self._checkpoint, stage.weight):
                 table.pack_rows(first, rows)
             self.weight_bytes += table.nbytes
@@ -196,10 +200,11 @@ class _Builder:
         )
 
     def _add_attention(self, stage: Attention) -> None:
+        joined, output = self._matrices(stage)
         self._program.add_attention(
             norm=self._norm(stage.norm),
-            joined=self._joined(stage.query, stage.key, stage.value),
-            output=self._joined(stage.output),
+            joined=joined,
+            output=output,
             num_heads=stage.num_heads,
             num_kv_heads=stage.num_kv_heads,
             head_dim=stage.head_dim,
@@ -213,11 +218,13 @@ class _Builder:
             residual_norm=self._norm(stage.residual_norm),
         )
 
-    def _joined(self, *linears: Linear) -> _native.DenseLinear:
-        """Maps of the same input as one, their outputs end to end."""
-        sizes = [_outputs(self._checkpoint, linear) for linear in linears]
+    def _matrices(self, stage: Stage) -> list[_native.DenseLinear]:
+        return [self._joined(linears) for linears in joined_linears(stage)]
+
+    def _joined(self, linears: Sequence[Linear]) -> _native.DenseLinear:
+        sizes = [outputs_of(self._network, linear) for linear in linears]
         columns = self._checkpoint.info(linears[0].weight).shape[1]
-        matrix = _native.DenseMatrix(self._product_type, sum(sizes), columns)
+        matrix = _native.DenseMatrix(self._types.product, sum(sizes), columns)
         first = 0
         for linear, size in zip(linears, sizes, strict=True):
             start = 0 if linear.part is None else linear.part.start
@@ -258,12 +265,6 @@ def _rope(rope: Rope | None) -> _native.EncoderRope | None:
     if rope is None:
         return None
     return _native.EncoderRope(list(rope.inverse_frequencies), rope.interleaved, rope.magnitude)
-
-
-def _outputs(checkpoint: Checkpoint, linear: Linear) -> int:
-    if linear.part is not None:
-        return linear.part.stop - linear.part.start
-    return checkpoint.info(linear.weight).shape[0]
 
 
 def _float_rows(

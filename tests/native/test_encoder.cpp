@@ -1,0 +1,216 @@
+// Kernels of encoders: products, quantization and activations against plain arithmetic, and whole
+// programs, whose texts must not depend on what goes with them.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "encoder.h"
+#include "samples.h"
+
+namespace lepton {
+namespace {
+
+constexpr DenseType kTypes[] = {DenseType::kFloat32, DenseType::kBFloat16, DenseType::kInt8};
+
+// Calls check(kernels, type) for each instruction set and each type that it can multiply.
+template <class Check>
+void for_every_type(const Check& check) {
+  for (const std::string& isa : supported_isas())
+    for (const DenseType type : kTypes) {
+      const EncoderKernels& kernels = encoder_kernels(isa, type != DenseType::kFloat32);
+      if (kernels.multiply[static_cast<size_t>(type)] == nullptr) continue;
+      CAPTURE(isa);
+      CAPTURE(static_cast<int>(type));
+      check(isa, type);
+    }
+}
+
+DenseLinear random_linear(DenseType type, size_t outputs, size_t inputs, uint64_t seed) {
+  const auto matrix = std::make_shared<DenseMatrix>(type, outputs, inputs);
+  std::vector<float> weights = random_floats(outputs * inputs, seed);
+  for (float& weight : weights) weight *= 0.3f;
+  matrix->pack_rows(0, weights.data(), outputs);
+  return {matrix, random_floats(outputs, seed + 1)};
+}
+
+EncoderNorm random_norm(size_t size, uint64_t seed) {
+  return {random_floats(size, seed), random_floats(size, seed + 1), 1e-5f};
+}
+
+// Two layers whose sizes fill neither vectors nor panels, on `threads`.
+std::unique_ptr<EncoderProgram> small_program(const std::string& isa, DenseType type, int threads) {
+  constexpr size_t kHidden = 36, kInner = 50, kHeads = 3, kHeadDim = 12, kVocabulary = 40;
+  auto program =
+      std::make_unique<EncoderProgram>(std::make_shared<ThreadPool>(threads), kHidden, type, isa);
+  EncoderEmbedding embedding{};
+  const auto table = std::make_shared<VectorTable>(DenseType::kFloat32, kVocabulary, kHidden);
+  table->pack_rows(0, random_floats(kVocabulary * kHidden, 1).data(), kVocabulary);
+  embedding.table = table;
+  embedding.scale = 1.0f;
+  embedding.positions.values = random_floats(200 * kHidden, 2);
+  embedding.norm = random_norm(kHidden, 3);
+  program->set_embedding(std::move(embedding));
+  for (uint64_t layer = 0; layer < 2; ++layer) {
+    EncoderAttentionStage attention{};
+    attention.joined = random_linear(type, 3 * kHeads * kHeadDim, kHidden, 10 + layer);
+    attention.output = random_linear(type, kHidden, kHeads * kHeadDim, 20 + layer);
+    attention.num_heads = attention.num_kv_heads = kHeads;
+    attention.head_dim = kHeadDim;
+    attention.scale = 0.3f;
+    attention.residual_norm = random_norm(kHidden, 30 + layer);
+    program->add_attention(std::move(attention));
+    EncoderMlpStage mlp{};
+    mlp.up = random_linear(type, kInner, kHidden, 40 + layer);
+    mlp.down = random_linear(type, kHidden, kInner, 50 + layer);
+    mlp.activation = Activation::kGelu;
+    mlp.residual_norm = random_norm(kHidden, 60 + layer);
+    program->add_mlp(std::move(mlp));
+  }
+  return program;
+}
+
+// Vectors [texts, hidden] of texts of these lengths.
+std::vector<float> vectors_of(EncoderProgram& program, const std::vector<int32_t>& lengths) {
+  std::vector<int32_t> starts = {0}, tokens;
+  for (const int32_t length : lengths) {
+    for (int32_t i = 0; i < length; ++i) tokens.push_back((i * 7 + length) % 40);
+    starts.push_back(static_cast<int32_t>(tokens.size()));
+  }
+  std::vector<float> out(lengths.size() * program.hidden());
+  program.forward({tokens.data(), tokens.size(), starts.data(), lengths.size(), nullptr, nullptr},
+                  TextPooling::kMean, out.data());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("products of encoders are those of plain arithmetic, and rows do not meet") {
+  for_every_type([](const std::string& isa, DenseType type) {
+    if (type == DenseType::kBFloat16) return;  // The program's test has it; hardware rounds.
+    const EncoderKernels& kernels = encoder_kernels(isa, false);
+    constexpr size_t kOutputs = 40, kInputs = 52, kRows = 29, kPadded = 64;
+    DenseLinear linear = random_linear(type, kOutputs, kInputs, 5);
+    const DenseMatrix& matrix = *linear.matrix;
+    linear.bias.resize(matrix.panels() * 16);
+    const std::vector<float> x = random_floats(kRows * kPadded, 6);
+    const size_t stride = type == DenseType::kInt8 ? kPadded : kPadded * sizeof(float);
+    AlignedBuffer operand(kRows * stride);
+    std::vector<QuantizedRow> quantized(kRows);
+    std::vector<double> exact(kRows * kPadded);
+    for (size_t r = 0; r < kRows; ++r) {
+      std::vector<float> row(kPadded, 0.0f);
+      std::copy_n(x.begin() + static_cast<long>(r * kPadded), kInputs, row.begin());
+      uint8_t* target = operand.data() + r * stride;
+      if (type == DenseType::kFloat32) {
+        std::memcpy(target, row.data(), stride);
+        for (size_t c = 0; c < kInputs; ++c) exact[r * kPadded + c] = row[c];
+        continue;
+      }
+      auto* whole = reinterpret_cast<int8_t*>(target);
+      quantized[r] = kernels.quantize(row.data(), kInputs, whole);
+      for (size_t c = 0; c < kInputs; ++c) {
+        exact[r * kPadded + c] = double{quantized[r].scale} * whole[c] + quantized[r].middle;
+        CHECK(std::abs(exact[r * kPadded + c] - row[c]) <= 0.51 * quantized[r].scale);
+      }
+    }
+    std::vector<float> weights = random_floats(kOutputs * kInputs, 5), out(kRows * kPadded);
+    DenseProduct product{};
+    product.input_stride = stride;
+    product.steps = matrix.steps();
+    product.panels = matrix.panel(0);
+    product.panel_bytes = matrix.panel_bytes();
+    product.num_panels = matrix.panels();
+    product.bias = linear.bias.data();
+    product.scales = matrix.scales();
+    product.sums = matrix.sums();
+    product.output_stride = kPadded * sizeof(float);
+    const auto run = [&](size_t first, size_t rows, float* to) {
+      product.input = operand.data() + first * stride;
+      product.quantized = quantized.data() + first;
+      product.rows = rows;
+      product.output = reinterpret_cast<uint8_t*>(to);
+      kernels.multiply[static_cast<size_t>(type)](product);
+    };
+    run(0, kRows, out.data());
+    for (size_t r = 0; r < kRows; ++r) {
+      std::vector<float> alone(kPadded);
+      run(r, 1, alone.data());
+      CHECK(differences(alone.data(), &out[r * kPadded], kOutputs) == 0);
+      for (size_t o = 0; o < kOutputs; ++o) {
+        double sum = linear.bias[o], rounding = 1e-5;
+        for (size_t c = 0; c < kInputs; ++c) {
+          sum += exact[r * kPadded + c] * 0.3f * weights[o * kInputs + c];
+          if (type == DenseType::kInt8) rounding += std::abs(exact[r * kPadded + c]) * 0.3 / 254;
+        }
+        CHECK(std::abs(out[r * kPadded + o] - sum) <= rounding);
+      }
+    }
+  });
+}
+
+TEST_CASE("rows that hold one number, or none, are quantized") {
+  for_every_type([](const std::string& isa, DenseType) {
+    const EncoderKernels& kernels = encoder_kernels(isa, false);
+    for (const float value : {0.0f, 3.5f, -1e30f}) {
+      const std::vector<float> row(32, value);
+      int8_t whole[32];
+      const QuantizedRow found = kernels.quantize(row.data(), 32, whole);
+      CHECK(found.sum == 0);
+      CHECK(found.scale == 0.0f);
+      CHECK(found.middle == value);
+    }
+  });
+}
+
+TEST_CASE("activations of encoders are right") {
+  constexpr size_t kCount = 1600;
+  for_every_type([](const std::string& isa, DenseType) {
+    const EncoderKernels& kernels = encoder_kernels(isa, false);
+    std::vector<float> gate(kCount), ones(kCount, 1.0f);
+    for (size_t i = 0; i < kCount; ++i) gate[i] = static_cast<float>(i) * 0.0125f - 10.0f;
+    const std::vector<float> x = gate;
+    kernels.gate(Activation::kGelu, ones.data(), kCount, gate.data());
+    for (size_t i = 0; i < kCount; ++i)
+      CHECK(std::abs(gate[i] - x[i] * 0.5 * (1 + std::erf(x[i] / std::sqrt(2.0)))) < 2e-6);
+  });
+}
+
+TEST_CASE("vectors depend neither on threads nor on the texts beside them") {
+  const std::vector<int32_t> lengths = {1, 2, 12, 13, 16, 17, 40, 100, 5, 60, 130, 31};
+  for_every_type([&](const std::string& isa, DenseType type) {
+    const auto alone = small_program(isa, type, 1), shared = small_program(isa, type, 3);
+    const std::vector<float> expected = vectors_of(*alone, lengths);
+    CHECK(differences(expected.data(), vectors_of(*shared, lengths).data(), expected.size()) == 0);
+    for (size_t text = 0; text < lengths.size(); ++text) {
+      const std::vector<float> one = vectors_of(*shared, {lengths[text]});
+      CHECK(differences(&expected[text * shared->hidden()], one.data(), one.size()) == 0);
+    }
+  });
+}
+
+TEST_CASE("rounded programs stay near the one in float32") {
+  const std::vector<int32_t> lengths = {3, 12, 50};
+  const auto exact = small_program("scalar", DenseType::kFloat32, 1);
+  const std::vector<float> expected = vectors_of(*exact, lengths);
+  for_every_type([&](const std::string& isa, DenseType type) {
+    const std::vector<float> actual = vectors_of(*small_program(isa, type, 1), lengths);
+    const double limit = type == DenseType::kFloat32 ? 1e-4 : 0.1;
+    for (size_t i = 0; i < actual.size(); ++i) CHECK(std::abs(actual[i] - expected[i]) < limit);
+  });
+}
+
+TEST_CASE("batches that make no sense are refused") {
+  const auto program = small_program("scalar", DenseType::kFloat32, 1);
+  std::vector<float> out(64);
+  const int32_t tokens[] = {1, 99}, starts[] = {0, 2}, backwards[] = {0, 0, 2};
+  CHECK_THROWS_AS(
+      program->forward({tokens, 2, starts, 1, nullptr, nullptr}, TextPooling::kMean, out.data()),
+      std::invalid_argument);
+  const int32_t known[] = {1, 2};
+  CHECK_THROWS_AS(
+      program->forward({known, 2, backwards, 2, nullptr, nullptr}, TextPooling::kMean, out.data()),
+      std::invalid_argument);
+  CHECK_THROWS_AS(vectors_of(*program, {201}), std::invalid_argument);
+}
+
+}  // namespace lepton
