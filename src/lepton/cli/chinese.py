@@ -42,8 +42,8 @@ CHINESE: dict[str, str] = {
     "Download a model, resuming what was interrupted, and verify its SHA-256.": (
         "下载模型（可断点续传）并校验 SHA-256。"
     ),
-    "Describe a model on this machine: architecture, types, memory by context.": (
-        "查看本机的模型：架构、权重类型、不同上下文所需的内存。"
+    "Describe a model on this machine: architecture, types, memory; of encoders, their vectors.": (
+        "查看本机的模型：架构、权重类型、内存；编码器还有其向量。"
     ),
     "Read downloaded models again and compare their SHA-256.": (
         "重新读取已下载的模型并比对 SHA-256。"
@@ -390,8 +390,8 @@ CHINESE: dict[str, str] = {
     "Architecture": "架构",
     "Types": "权重类型",
     "Vocabulary": "词表",
-    "{size} in {type}": "{size}（{type}）",
-    "{tokens:,} of {most:,}": "{tokens:,} / {most:,}",
+    "{size} in {type}": "{size}，类型 {type}",
+    "{tokens:,} of {most:,}": "{tokens:,}，上限 {most:,}",
     "Prompts": "提示前缀",
     "Length one": "单位长度",
     "Pooling": "池化",
@@ -446,8 +446,8 @@ CHINESE: dict[str, str] = {
     "One label, several (separated by |), or a number. Found out.": (
         "单标签、多标签（以 | 分隔）或数值；自动判断。"
     ),
-    "Encoder for head and finetune; by language if not given.": (
-        "head 和 finetune 的编码器；不给出则按语言选择。"
+    "Encoder for head, fewshot and finetune; by language if not given.": (
+        "head、fewshot 和 finetune 的编码器；不给出则按语言选择。"
     ),
     "Makes training repeatable.": "使训练可以重复。",
     "Weigh rare labels up.": "提高少见标签的权重。",
@@ -461,7 +461,8 @@ CHINESE: dict[str, str] = {
     "Epochs without progress that end it.": "多少轮没有进步就结束。",
     "Share of doubt in each label.": "标签平滑的比例。",
     "Tokens of a text read.": "每个文本读取的 token 数。",
-    "Lowest layers that finetune leaves alone.": "finetune 不改动的最低层数。",
+    "Lowest layers of the encoder that are left alone.": "编码器最低的若干层保持不变。",
+    "Of the products inside a tuned encoder.": "被微调编码器内部乘法的精度。",
     "Word vectors: trained on the data, or GloVe or word2vec text.": (
         "词向量：用数据训练，或读取 GloVe、word2vec 文本。"
     ),
