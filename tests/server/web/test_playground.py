@@ -311,12 +311,12 @@ def test_scrolling_up_is_left_alone(endless) -> None:
     page.locator("#scroller").hover()
     page.mouse.wheel(0, -2000)
     expect(endless.button("Go to the latest message")).to_be_visible()
-    page.wait_for_function("() => document.getElementById('scroller').scrollTop === 0")
+    top = page.evaluate("document.getElementById('scroller').scrollTop")
     height = page.evaluate("document.getElementById('scroller').scrollHeight")
     page.wait_for_function(
         "(height) => document.getElementById('scroller').scrollHeight > height", arg=height
     )
-    assert page.evaluate("document.getElementById('scroller').scrollTop") == 0
+    assert page.evaluate("document.getElementById('scroller').scrollTop") <= top
     endless.button("Go to the latest message").click()
     expect(endless.button("Go to the latest message")).to_be_hidden()
     endless.button("Stop").click()
