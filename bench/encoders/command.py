@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.encoders.retrieval import measure_retrieval
 from bench.encoders.suite import MODELS, measure_encoders
 from bench.encoders.texts import WORKLOADS, workloads
+from bench.encoders.together import Together, describe, measure_together
 from lepton.telemetry.machine import inspect_machine
 
 RESULTS = Path("docs/encoders/results.json")
 REPORT = Path("docs/encoders/measured.md")
+_TOGETHER = "together"
+"""Where the results of embeddings beside generation are kept, among those of models."""
 
 
 def add_commands(commands: Any) -> None:
@@ -25,6 +29,12 @@ def add_commands(commands: Any) -> None:
     encoders.add_argument("--rounds", type=int, default=3)
     encoders.add_argument("--results", type=Path, default=RESULTS)
     encoders.add_argument("--to", type=Path, default=REPORT)
+    encoders.add_argument(
+        "--together",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also measure embeddings beside generation in one server",
+    )
     commands.add_parser("retrieval", help="the Debian FAQ across languages: recall and MRR")
 
 
@@ -38,6 +48,9 @@ def run_encoders(arguments: argparse.Namespace, tell: Callable[[str], object]) -
             known.setdefault(model, {})[name] = cells
             arguments.results.parent.mkdir(parents=True, exist_ok=True)
             arguments.results.write_text(json.dumps(known, indent=1) + "\n")
+    if arguments.together:
+        known[_TOGETHER] = asdict(measure_together(arguments.rounds, tell))
+        arguments.results.write_text(json.dumps(known, indent=1) + "\n")
     arguments.to.write_text(_report(known, arguments.rounds))
 
 
@@ -57,6 +70,9 @@ def _report(results: dict[str, Any], rounds: int) -> str:
     parts = ["# Encoders beside other engines", "", about]
     titles = {workload.name: workload for workload in workloads()}
     for model, tables in results.items():
+        if model == _TOGETHER:
+            parts += ["", "## Beside generation", "", f"{describe(Together(**tables))}."]
+            continue
         parts += ["", f"## {model}"]
         for name, table in tables.items():
             workload = titles[name]
