@@ -13,13 +13,14 @@
     python -m bench news                     300 articles to learn from, 600 to classify
     python -m bench networks                 networks of our own: numpy beside torch
     python -m bench retrieval                the Debian FAQ across languages: recall and MRR
-    python -m bench training bbc-few         what trained models reach on real data
+    python -m bench training bbc-few         what trained models reach
     python -m bench report                   docs/performance.md from what was measured
     python -m bench list                     models, peers and workloads
 
 Peers are installed into environments of their own below Lepton's cache folder on first use;
-llama.cpp is compiled there (ten minutes). Every measurement is written to the results file at once,
-and what is in it is not measured again. Values are medians of interleaved rounds.
+llama.cpp is compiled there (ten minutes). Values are medians of interleaved rounds. What run,
+serving and training measure is written to a results file at once and not measured again; the others
+measure whenever they are asked.
 """
 
 from __future__ import annotations

@@ -17,13 +17,14 @@ from bench.tables import (
     speed_table,
     types_table,
 )
+from bench.workloads import WORKLOADS
 
 _INTRODUCTION = """\
 # Performance
 
-Written by `make bench` from [{results}]({results}), which holds every single measurement. All
-figures are medians of interleaved rounds: within a workload the engines take turns, one process at
-a time, the others stopped.
+Written by `make bench` from [{results}]({results}), which holds every single measurement. Speeds
+are medians of interleaved rounds, {rounds}: within a workload the engines take turns,
+one process at a time, the others stopped. Loading, memory and idling may be of fewer rounds.
 """
 
 _READING = """\
@@ -36,8 +37,7 @@ _READING = """\
   instruction named above, whichever takes longer. Nothing is faster than that unless the weights
   fit into the processor's cache. `exact` computes twice what the limit counts.
 - `exact` multiplies activations as two int8 planes, `fast` as one except in the head and
-  where rounding would weigh most; llama.cpp as one. How many rounds a median is of, results.json
-  tells.
+  where rounding would weigh most; llama.cpp as one.
 - *decode* counts generated tokens only; *prefill* is a prompt that no cache holds. Long-context
   decode reads its prompt once and then continues it. *load* starts with the process's libraries
   loaded (llama.cpp: a new process) and the file in the page cache. *peak memory* counts resident
@@ -55,7 +55,7 @@ def write_report(results: Results, results_file: Path, report: Path) -> None:
     pictures = draw(results, folder)
     relative = os.path.relpath(results_file, report.parent)
     parts = [
-        _INTRODUCTION.format(results=relative),
+        _INTRODUCTION.format(results=relative, rounds=_rounds(results)),
         _machine(results),
         _engines(results),
         _READING,
@@ -135,6 +135,18 @@ def _speeds(results: Results) -> Iterable[str]:
             yield _section(title, best_format_table(results, family, "llama.cpp"))
 
 
+def _rounds(results: Results) -> str:
+    """How many rounds speeds are medians of."""
+    speeds = {
+        (each.model, each.workload, each.engine)
+        for each in results.samples
+        if WORKLOADS[each.workload].more_is_better
+    }
+    counts = {results.measured(*each) for each in speeds} or {0}
+    least, most = min(counts), max(counts)
+    return f"{least} of each" if least == most else f"{least} to {most} of each"
+
+
 def _fidelity(results: Results) -> str:
     headers = ("model", "engine", "tokens", "equal argmax", "mean KL", "perplexity", "float32")
     rows = tuple(
@@ -151,8 +163,8 @@ def _fidelity(results: Results) -> str:
     )
     text = _section("Fidelity", Table("", headers, rows, 2))
     return text and text + (
-        "\nAgainst float32 of the dequantized weights; the text is this project's README in "
-        "English and Chinese, its CONTRIBUTING and a source file: `python -m bench fidelity`.\n"
+        "\nAgainst float32 of the dequantized weights; the text is docs/data.md in English and "
+        "Chinese, CONTRIBUTING.md and a source file: `python -m bench fidelity`.\n"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.roofline import MachineLimits
 from bench.shape import ModelShape
+from lepton.files import replaced
 
 FORMAT = 1
 
@@ -96,9 +97,8 @@ class Results:
     def save(self, path: Path) -> None:
         """Replace the file at once, so that an interrupted run leaves a whole one."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
-        partial.replace(path)
+        with replaced(path) as part:
+            part.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
 
 
 def load(path: Path) -> Results:

@@ -69,11 +69,15 @@ def cost_table(results: Results) -> Table:
 
 
 def best_format_table(results: Results, family: str, peer: str) -> Table:
-    """Lepton's best format of a family against a peer's best, for each workload."""
+    """Lepton's best format of a family against a peer's best, for each workload.
+
+    Workloads that the peer was not measured on in every format are left out: what is best is open.
+    """
     models = [model for model in _models(results) if MODELS[model].family == family]
     rows = []
     for workload in WORKLOADS.values():
-        if not workload.more_is_better:
+        every = all(results.values(model, workload.name, peer) for model in models)
+        if not (workload.more_is_better and every):
             continue
         theirs = _best(results, models, workload, peer)
         ours = [_best(results, models, workload, engine) for engine in OURS]

@@ -13,6 +13,7 @@ from bench.encoders.retrieval import measure_retrieval
 from bench.encoders.suite import MODELS, measure_encoders
 from bench.encoders.texts import WORKLOADS, workloads
 from bench.encoders.together import Together, describe, measure_together
+from lepton.files import replaced
 from lepton.telemetry.machine import inspect_machine
 
 RESULTS = Path("docs/encoders/results.json")
@@ -46,12 +47,17 @@ def run_encoders(arguments: argparse.Namespace, tell: Callable[[str], object]) -
     for model in arguments.models.split(","):
         for name, cells in measure_encoders(model, named, arguments.rounds, threads, tell):
             known.setdefault(model, {})[name] = cells
-            arguments.results.parent.mkdir(parents=True, exist_ok=True)
-            arguments.results.write_text(json.dumps(known, indent=1) + "\n")
+            _save(known, arguments.results)
     if arguments.together:
         known[_TOGETHER] = asdict(measure_together(arguments.rounds, tell))
-        arguments.results.write_text(json.dumps(known, indent=1) + "\n")
+        _save(known, arguments.results)
     arguments.to.write_text(_report(known, arguments.rounds))
+
+
+def _save(results: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as part:
+        part.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def run_retrieval(tell: Callable[[str], object]) -> None:

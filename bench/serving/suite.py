@@ -16,6 +16,7 @@ from bench.serving import questions, texts, workloads
 from bench.serving.engines import PLAIN, Engines
 from bench.serving.servers import Server
 from bench.serving.workloads import COMPLETION_TOKENS, PROMPT_TOKENS, Figures, Prompts
+from lepton.files import replaced
 from lepton.models.loader import Model, load_model
 from lepton.telemetry.machine import inspect_machine
 
@@ -66,9 +67,8 @@ class ServingResults:
     def save(self, path: Path) -> None:
         """Replace the file at once."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = path.with_suffix(".partial")
-        partial_file.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        partial_file.replace(path)
+        with replaced(path) as part:
+            part.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
 def load_results(path: Path) -> ServingResults:
@@ -86,6 +86,7 @@ class Suite:
         self._model: Model = load_model(MODELS["smollm2-q4_1"].obtain())
         self._prompts = texts.prompts(self._model.tokenizer, PROMPT_TOKENS)
         self._engines = Engines(self._next_prompts(STREAMS))
+        self._lepton = self._engines.lepton
         machine = inspect_machine()
         results.machine = {"processor": machine.processor, "threads": machine.threads}
 
@@ -120,7 +121,10 @@ class Suite:
 
         in_process = self._engines.in_process
         for precision in PRECISIONS:
-            yield f"lepton {precision}", partial(over_http, partial(self._lepton, precision))
+            yield (
+                f"lepton {precision}",
+                partial(over_http, partial(self._lepton, precision)),
+            )
             yield f"lepton {precision}, in process", partial(in_process, precision, prompts)
         yield "llama-server", partial(over_http, self._engines.llama)
         yield "openvino, in process", partial(in_process, "openvino", prompts)
@@ -148,7 +152,10 @@ class Suite:
             return {"rate": max(enough, default=0.0), **rates}
 
         for precision in PRECISIONS:
-            yield f"lepton {precision}", partial(measure, partial(self._lepton, precision), 4.0)
+            yield (
+                f"lepton {precision}",
+                partial(measure, partial(self._lepton, precision), 4.0),
+            )
         yield "llama-server", partial(measure, self._engines.llama, 0.8)
 
     def _prefix(self) -> Iterator[Part]:
@@ -212,9 +219,6 @@ class Suite:
         figures, report = workloads.closed(server, self._next_prompts(CROWD))
         self._tell(f"lepton {precision}: {figures['tokens_per_second']:.0f} tokens/s at most")
         return len(report.answered) / report.seconds
-
-    def _lepton(self, precision: str, *options: str) -> Server:
-        return self._engines.lepton(precision, *options)
 
     def _next_prompts(self, count: int) -> list[list[int]]:
         """Prompts that were not used before; from the start again when all were."""

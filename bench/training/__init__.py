@@ -1,1 +1,1 @@
-"""Quality and speed of training on real data."""
+"""Quality and speed of training."""

@@ -14,7 +14,7 @@ _NAMES = ("customer", "bbc-full", "bbc-few", "inews", "throughput")
 
 def add_training(commands: Any) -> None:
     """Add the arguments."""
-    training = commands.add_parser("training", help="what trained models reach on real data")
+    training = commands.add_parser("training", help="what trained models reach")
     training.add_argument("claims", nargs="*", metavar="CLAIM", help=f"of {', '.join(_NAMES)}")
     training.add_argument("--results", type=Path, default=RESULTS)
     training.add_argument("--to", type=Path, default=REPORT)

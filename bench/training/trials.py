@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cache import bench_directory
+from lepton.files import replaced
 from lepton.training import Dataset, TrainingConfig, evaluate, train
 from lepton.training.run import read_manifest, versions
 
@@ -76,15 +77,14 @@ def load(file: Path) -> dict[str, Figures]:
 def store(known: dict[str, Figures], file: Path) -> None:
     """Replace the file at once, so that an interrupted bench leaves a whole one."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    part.replace(file)
+    with replaced(file) as part:
+        part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def table(known: dict[str, Figures]) -> str:
     """Markdown: a row for each claim and method, means over seeds and the least and the most."""
     lines = [
-        "# Training on real data",
+        "# What training reaches",
         "",
         "Written by `python -m bench training`. Means over seeds, in brackets the least and most.",
         "",

@@ -82,7 +82,7 @@ def test_calls_are_broken_off_when_it_is_enough(port: int) -> None:
     calls = [Call({"prompt": "a"}), Call({"prompt": "refuse"}), Call({"prompt": "b"}, at=1e6)]
     report = run_calls(port, "/v1/completions", calls, enough)
     assert [reply.status for reply in report.replies] == [200, 429, 0]
-    assert [reply.status for reply in seen] == [429, 200]
+    assert sorted(reply.status for reply in seen) == [200, 429]
 
 
 def test_no_server_is_an_error_of_the_call() -> None:

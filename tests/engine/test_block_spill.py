@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,13 +49,33 @@ def test_blocks_come_back_as_they_were(spill: BlockSpill, memory: np.ndarray) ->
     for block in range(3):
         spill.store(name(block), block)
     memory[:3] = 0
-    assert spill.load(name(1), 5), "found while it is still being written"
     settle(spill)
+    assert spill.load(name(1), 5)
     assert spill.load(name(0), 6)
     assert spill.load(name(2), 7)
     np.testing.assert_array_equal(memory[[6, 5, 7]], before[:3])
     assert not spill.load(name(9), 0)
     assert (spill.num_blocks, spill.num_hits) == (3, 3)
+    spill.check_integrity()
+
+
+def test_a_block_is_found_while_it_is_still_being_written(
+    spill: BlockSpill, memory: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = memory[0].copy()
+    write, may_write = os.pwrite, threading.Event()
+
+    def wait(*arguments: Any) -> int:
+        assert may_write.wait(60)
+        return write(*arguments)
+
+    monkeypatch.setattr(block_spill.os, "pwrite", wait)
+    spill.store(name(0), 0)
+    memory[0] = 0
+    assert spill.load(name(0), 5)
+    np.testing.assert_array_equal(memory[5], before)
+    may_write.set()
+    settle(spill)
     spill.check_integrity()
 
 

@@ -99,12 +99,14 @@ def test_draws_are_those_of_the_reference(
 
 
 def drawn_token_is(token: int, drawn: float, running: np.ndarray) -> bool:
-    """Whether a number in [0, 1) draws a token from the running sums of probabilities."""
-    # Where the number falls on the border of two tokens within rounding, either is right.
-    if (np.abs(running - drawn) < 3e-6).any():
-        return True
-    expected = int(np.searchsorted(running, drawn * running[-1], side="right"))
-    return token == expected and running[token] > (running[token - 1] if token else 0)
+    """Whether a number in [0, 1) draws a token from the running sums of probabilities.
+
+    Where it falls on the border of two tokens within rounding, either is right.
+    """
+    around = running[-1] * (drawn + np.array([-3e-6, 3e-6]))
+    first, last = np.searchsorted(running, around, side="right")
+    probability = running[token] - (running[token - 1] if token else 0)
+    return bool(first <= token <= last and probability > 0)
 
 
 @pytest.mark.parametrize("filters", [{}, {"top_k": 6}, {"top_p": 0.9}, {"min_p": 0.02}])

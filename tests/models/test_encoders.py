@@ -21,6 +21,7 @@ from lepton.kernels import _native
 from lepton.models.encoder_loader import EncoderModel, load_encoder
 from lepton.models.executors.encoder_base import EncoderBatch, EncoderExecutor, pool
 from lepton.models.executors.encoder_native import NativeEncoder
+from lepton.models.executors.encoder_packing import choose_types, encoder_bytes
 from lepton.models.executors.encoder_reference import ReferenceEncoder
 
 sys.path.append(str(Path(__file__).parent))
@@ -173,6 +174,16 @@ def test_smaller_types_are_close(variant, saved) -> None:
         if _native.has_bfloat16_products():
             half = NativeEncoder(model, dtype="bfloat16").forward(batch_of(ids), None)
             assert cosines(half, expected).min() > 0.999
+
+
+@pytest.mark.parametrize("variant", ["bert", "modernbert", "qwen3"])
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "auto"])
+def test_the_memory_planned_for_weights_is_what_they_take(variant, quantize, dtype, saved) -> None:
+    folder, _ = saved(variant)
+    with load_encoder(folder) as model:
+        planned = encoder_bytes(model, choose_types(dtype, quantize))
+        assert NativeEncoder(model, dtype=dtype, quantize=quantize).weight_bytes == planned
 
 
 @pytest.mark.parametrize("variant", ["bert", "modernbert", "qwen3"])

@@ -2,7 +2,9 @@
 // programs, whose texts must not depend on what goes with them.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "encoder.h"
 #include "samples.h"
@@ -12,7 +14,18 @@ namespace {
 
 constexpr DenseType kTypes[] = {DenseType::kFloat32, DenseType::kBFloat16, DenseType::kInt8};
 
-// Calls check(kernels, type) for each instruction set and each type that it can multiply.
+// Calls check(kernels) for each instruction set, without and with the instructions for bf16.
+template <class Check>
+void for_every_table(const Check& check) {
+  for (const std::string& isa : supported_isas())
+    for (const bool half : {false, true}) {
+      CAPTURE(isa);
+      CAPTURE(half);
+      check(encoder_kernels(isa, half));
+    }
+}
+
+// Calls check(isa, type) for each instruction set and each type that it can multiply.
 template <class Check>
 void for_every_type(const Check& check) {
   for (const std::string& isa : supported_isas())
@@ -149,8 +162,7 @@ TEST_CASE("products of encoders are those of plain arithmetic, and rows do not m
 }
 
 TEST_CASE("rows that hold one number, or none, are quantized") {
-  for_every_type([](const std::string& isa, DenseType) {
-    const EncoderKernels& kernels = encoder_kernels(isa, false);
+  for_every_table([](const EncoderKernels& kernels) {
     for (const float value : {0.0f, 3.5f, -1e30f}) {
       const std::vector<float> row(32, value);
       int8_t whole[32];
@@ -164,14 +176,49 @@ TEST_CASE("rows that hold one number, or none, are quantized") {
 
 TEST_CASE("activations of encoders are right") {
   constexpr size_t kCount = 1600;
-  for_every_type([](const std::string& isa, DenseType) {
-    const EncoderKernels& kernels = encoder_kernels(isa, false);
+  for_every_table([](const EncoderKernels& kernels) {
     std::vector<float> gate(kCount), ones(kCount, 1.0f);
     for (size_t i = 0; i < kCount; ++i) gate[i] = static_cast<float>(i) * 0.0125f - 10.0f;
     const std::vector<float> x = gate;
     kernels.gate(Activation::kGelu, ones.data(), kCount, gate.data());
     for (size_t i = 0; i < kCount; ++i)
       CHECK(std::abs(gate[i] - x[i] * 0.5 * (1 + std::erf(x[i] / std::sqrt(2.0)))) < 2e-6);
+  });
+}
+
+TEST_CASE("activations that are rounded with their product are right to rounding") {
+  // One input of 1, whose weights and biases are what is activated.
+  constexpr size_t kCount = 1600;
+  DenseMatrix matrix(DenseType::kFloat32, kCount, 1);
+  std::vector<float> x(kCount);
+  for (size_t i = 0; i < kCount; ++i) x[i] = static_cast<float>(i) * 0.0125f - 10.0f;
+  x[0] = -1e4f;
+  x[1] = -1e30f;
+  x[2] = 1e4f;
+  matrix.pack_rows(0, x.data(), kCount);
+  const std::vector<float> nothing(kCount);
+  for_every_table([&](const EncoderKernels& kernels) {
+    const auto multiply = kernels.multiply[static_cast<size_t>(DenseType::kFloat32)];
+    const float one[4] = {1.0f, 0.0f, 0.0f, 0.0f};
+    std::vector<uint16_t> rounded(kCount);
+    std::vector<float> found(kCount);
+    DenseProduct product{};
+    product.input = reinterpret_cast<const uint8_t*>(one);
+    product.rows = 1;
+    product.steps = matrix.steps();
+    product.panels = matrix.panel(0);
+    product.panel_bytes = matrix.panel_bytes();
+    product.num_panels = matrix.panels();
+    product.bias = nothing.data();
+    product.output = reinterpret_cast<uint8_t*>(rounded.data());
+    product.half_output = true;
+    product.activation = Activation::kGelu;
+    multiply(product);
+    kernels.from_half(rounded.data(), kCount, found.data());
+    for (size_t i = 0; i < kCount; ++i) {
+      const double exact = 0.5 * x[i] * (1 + std::erf(x[i] / std::sqrt(2.0)));
+      CHECK(std::abs(found[i] - exact) <= 9.5e-5 + std::abs(exact) / 255);
+    }
   });
 }
 

@@ -192,6 +192,9 @@ TEST_CASE("stages of wrong shapes are refused") {
                                          {}}),
                   std::invalid_argument);
   CHECK_THROWS_AS(program.add_rope({{}, false, 1.0f}), std::invalid_argument);
+  program.set_head(norm(kHidden, 1), linear(type, 10, kHidden, 1));
+  CHECK_THROWS_AS(program.set_head(norm(kHidden, 1), linear(type, 10, kHidden, 1)),
+                  std::invalid_argument);
   CHECK_THROWS_AS(Step().add(0, 0, 1).run(program), std::invalid_argument);
 }
 

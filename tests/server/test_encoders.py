@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,8 +148,9 @@ def test_a_decoder_ranks_over_http(tmp_path) -> None:
     with LLM(folder, threads=1) as llm:
         expected = llm.rerank("w9", documents)
     with TestClient(create_app(None, encoders=load), base_url="http://localhost") as client:
+        deadline = time.monotonic() + 60
         while client.get("/readyz").status_code != 200:
-            pass
+            assert time.monotonic() < deadline
         answer = post(client, "/v1/rerank", query="w9", documents=documents)
     assert [(each["index"], each["relevance_score"]) for each in answer["results"]] == [
         (each.index, each.score) for each in expected

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lepton.errors import ModelFormatError
-from lepton.kernels.quants import dequantize, row_bytes
 from lepton.kernels.reference import Float32Array
 from lepton.models.stages import Linear
 from lepton.models.tokenizer.text_encoder import TextEncoder
@@ -54,12 +53,8 @@ class Judge:
 
     def difference(self, checkpoint: Checkpoint) -> Float32Array:
         """What the state of the last token is multiplied with to give yes - no, [1, hidden]."""
-        info = checkpoint.info(self.output.weight)
-        stride = row_bytes(info.type, info.shape[1])
-        raw = checkpoint.raw(self.output.weight)
         no, yes = (
-            dequantize(info.type, raw[row * stride : (row + 1) * stride], (1, info.shape[1]))
-            for row in (self.no, self.yes)
+            checkpoint.float32_rows(self.output.weight, row, row + 1) for row in (self.no, self.yes)
         )
         return yes - no
 
@@ -91,6 +86,12 @@ def read_judge(checkpoint: Checkpoint, tokenizer: TextEncoder, output: Linear) -
     if any(len(each) != 1 for each in tokens):
         raise ModelFormatError(
             f"the answers {answers!r:.80} are not one token each", file=checkpoint.path
+        )
+    if output.bias is not None or output.part is not None:
+        raise ModelFormatError(
+            "a reranker whose head has a bias, or is a part of a tensor, is not supported",
+            file=checkpoint.path,
+            tensor=output.weight,
         )
     before, after = tokenizer.tokens([_BEFORE, _AFTER])
     return Judge(tuple(before), tuple(after), output, no=tokens[0][0], yes=tokens[1][0])

@@ -68,13 +68,13 @@ void KvCache::store(size_t block, size_t slot, size_t head, const float* key,
   auto* value_slots = reinterpret_cast<uint16_t*>(values) + slot / 2 * 32 + slot % 2;
   for (size_t first = 0; first < dim; first += 16, key_slots += 256, value_slots += 256) {
     const size_t count = std::min<size_t>(16, dim - first);
-    uint16_t keys[16], values_of[16];
+    uint16_t key_halves[16], value_halves[16];
     for (size_t i = 0; i < count; ++i) {
-      keys[i] = float_to_bfloat16(key[first + i]);
-      values_of[i] = float_to_bfloat16(value[first + i]);
+      key_halves[i] = float_to_bfloat16(key[first + i]);
+      value_halves[i] = float_to_bfloat16(value[first + i]);
     }
-    for (size_t i = 0; i < count; i += 2) std::memcpy(key_slots + i * 16, keys + i, 4);
-    for (size_t i = 0; i < count; ++i) value_slots[i * 2] = values_of[i];
+    for (size_t i = 0; i < count; i += 2) std::memcpy(key_slots + i * 16, key_halves + i, 4);
+    for (size_t i = 0; i < count; ++i) value_slots[i * 2] = value_halves[i];
   }
 }
 

@@ -244,6 +244,8 @@ NB_MODULE(_native, m) {
           "cache",
           [](nb::object self) {
             const auto& program = nb::cast<const BoundProgram&>(self);
+            if (program.vocab_size() == 0)
+              throw std::logic_error("the program has no head, and so no cache yet");
             return Blocks(program.cache(), {program.num_blocks(), program.bytes_per_block()}, self);
           },
           "The cache uint8 [blocks, bytes of one], not a copy; not to be used during a step.")

@@ -354,7 +354,8 @@ LEPTON_INLINE void finish_row(const Product& product, size_t row, size_t panel, 
 // Blocks between the one at work and the one asked for, when memory is what a product waits for.
 constexpr size_t kBlocksAhead = 12;
 
-// Asks for `Bytes` bytes that will be read soon.
+// Asks for `Bytes` bytes that will probably be read soon; at the end of a matrix they may lie
+// behind it, which does no harm.
 template <size_t Bytes>
 LEPTON_INLINE void prefetch(const uint8_t* p) {
   for (size_t i = 0; i < Bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
@@ -372,6 +373,8 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
         PackedBlock<Layout, Dot> packed[1] = {
             {block, low_block<Layout>(product, panel, b), {}, {}, {}}};
         prefetch<Layout::kBlockBytes>(block + kBlocksAhead * Layout::kBlockBytes);
+        if constexpr (Layout::kCodes == Codes::kSplit8)
+          prefetch<lepton::kLowBlockBytes>(packed[0].low + kBlocksAhead * lepton::kLowBlockBytes);
         load_factors<P>(super, block, packed[0]);
         add_groups<Layout, Dot, P, 0, Rows, 1>(x, b * x.rows + row, packed, totals);
       });

@@ -107,6 +107,7 @@ size_t Program::add_rope(RopeTable rope) {
 }
 
 void Program::add_attention(AttentionStage s) {
+  check(!head_.matrix, "no stage comes after the head");
   check(!head_.matrix, "attention must be added before the head");
   check(s.head_dim > 0 && s.head_dim % 2 == 0, "head_dim must be positive and even");
   check(s.num_kv_heads > 0 && s.num_heads > 0 && s.num_heads % s.num_kv_heads == 0,
@@ -129,6 +130,7 @@ void Program::add_attention(AttentionStage s) {
 }
 
 void Program::add_gated_mlp(GatedMlpStage s) {
+  check(!head_.matrix, "no stage comes after the head");
   check(s.norm.weight.size() == hidden_, "mlp norm must have hidden weights");
   check_norm(s.post_norm, hidden_, "mlp post norm must have hidden weights");
   check(s.gate.matrix != nullptr, "gate weights are missing");
@@ -142,6 +144,7 @@ void Program::add_gated_mlp(GatedMlpStage s) {
 }
 
 void Program::set_head(NormWeights norm, LinearWeights output) {
+  check(!head_.matrix, "the program has its head already");
   check(norm.weight.size() == hidden_, "head norm must have hidden weights");
   check(output.matrix != nullptr, "head weights are missing");
   check_linear(output, output.matrix->rows(), hidden_, "head weights have the wrong shape");

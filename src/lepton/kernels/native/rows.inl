@@ -19,6 +19,19 @@ void rms_norm(const float* x, const float* weight, float epsilon, size_t columns
   for (; i < stride; ++i) y[i] = 0.0f;
 }
 
+// Stores 32 codes and sums them by halves, in one go where an instruction set knows how.
+template <class S>
+LEPTON_INLINE void store_and_sum(int8_t* p, I a, I b, int32_t (&sums)[2]) {
+  if constexpr (requires { S::store_and_sum(p, a, b, sums); }) {
+    S::store_and_sum(p, a, b, sums);
+  } else {
+    S::store_int8(p, a);
+    S::store_int8(p + 16, b);
+    sums[0] = S::sum(a);
+    sums[1] = S::sum(b);
+  }
+}
+
 // Codes 32 values that are already divided by their group's scale, and gives the sums of n over its
 // halves. Adaptive planes count as one until choose_refined() says otherwise.
 template <class S>
@@ -26,7 +39,7 @@ LEPTON_INLINE void quantize_block(F a, F b, size_t at, const QuantizedRows& targ
                                   int32_t (&sums)[2]) {
   const size_t first_value = at * kBlockColumns;
   const I first_a = S::round(a), first_b = S::round(b);
-  S::store_and_sum(target.values[0] + first_value, first_a, first_b, sums);
+  store_and_sum<S>(target.values[0] + first_value, first_a, first_b, sums);
   I whole_a = first_a, whole_b = first_b;
   if (target.planes != Planes::kOne) {
     const auto rest = [](F scaled, I first) {
@@ -35,7 +48,7 @@ LEPTON_INLINE void quantize_block(F a, F b, size_t at, const QuantizedRows& targ
     };
     const I second_a = rest(a, first_a), second_b = rest(b, first_b);
     int32_t second_sums[2];
-    S::store_and_sum(target.values[1] + first_value, second_a, second_b, second_sums);
+    store_and_sum<S>(target.values[1] + first_value, second_a, second_b, second_sums);
     for (int half = 0; half < 2; ++half)
       sums[half] = 256 * sums[half] + (target.planes == Planes::kTwo ? second_sums[half] : 0);
     if constexpr (S::kWords) {

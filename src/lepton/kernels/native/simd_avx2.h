@@ -120,12 +120,6 @@ struct Simd {
         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
-  static void store_and_sum(int8_t* p, I a, I b, int32_t (&sums)[2]) {
-    store_int8(p, a);
-    store_int8(p + 16, b);
-    sums[0] = sum(a);
-    sums[1] = sum(b);
-  }
 
   static F load_f16(const uint16_t* p) {
     const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

@@ -87,6 +87,7 @@ struct Simd {
   static void store_int8(int8_t* p, I v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v.v));
   }
+  // Stores 32 codes and sums them by halves.
   static void store_and_sum(int8_t* p, I a, I b, int32_t (&sums)[2]) {
     const __m256i bytes = _mm256_inserti128_si256(
         _mm256_castsi128_si256(_mm512_cvtsepi32_epi8(a.v)), _mm512_cvtsepi32_epi8(b.v), 1);

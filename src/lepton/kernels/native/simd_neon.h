@@ -153,12 +153,6 @@ struct Simd {
     };
     vst1q_s8(p, vcombine_s8(vqmovn_s16(words(0)), vqmovn_s16(words(2))));
   }
-  static void store_and_sum(int8_t* p, I a, I b, int32_t (&sums)[2]) {
-    store_int8(p, a);
-    store_int8(p + 16, b);
-    sums[0] = sum(a);
-    sums[1] = sum(b);
-  }
 
   static F load_f16(const uint16_t* p) {
     return map<F>([&](int i) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i))); });

@@ -172,13 +172,6 @@ struct Simd {
       p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x);
     }
   }
-  // Stores 32 codes and sums them by halves.
-  static void store_and_sum(int8_t* p, I a, I b, int32_t (&sums)[2]) {
-    store_int8(p, a);
-    store_int8(p + 16, b);
-    sums[0] = sum(a);
-    sums[1] = sum(b);
-  }
 
   static F load_f16(const uint16_t* p) {
     return map([&](int i) { return lepton::half_to_float(p[i]); });

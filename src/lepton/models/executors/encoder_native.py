@@ -11,7 +11,6 @@ import numpy as np
 
 from lepton.errors import ConfigurationError
 from lepton.kernels import _native
-from lepton.kernels.quants import dequantize, row_bytes
 from lepton.models.executors.base import Float32Array, Quantize
 from lepton.models.executors.encoder_base import Dtype, EncoderBatch
 from lepton.models.executors.encoder_packing import (
@@ -53,7 +52,8 @@ class NativeEncoder:
 
     Weights are rounded to ``dtype`` when they are loaded, and so are states before each product;
     sums, norms and what is added from layer to layer are float32. With ``quantize`` int8 a weight
-    is a whole number times a scale for each output, a state one times a scale for each token.
+    is a whole number times a scale for each output, a state one times a scale plus a middle for
+    each token.
     """
 
     def __init__(
@@ -271,14 +271,9 @@ def _float_rows(
     checkpoint: Checkpoint, name: str, start: int = 0, stop: int | None = None
 ) -> Iterator[tuple[int, Float32Array]]:
     """Rows ``start`` … ``stop - 1`` of a matrix as float32, piece by piece, each with its first."""
-    info = checkpoint.info(name)
-    rows, columns = info.shape
+    rows, columns = checkpoint.info(name).shape
     stop = rows if stop is None else stop
-    stride = row_bytes(info.type, columns)
     count = max(1, _PIECE_BYTES // (4 * columns))
-    raw = checkpoint.raw(name)
     for first in range(start, stop, count):
-        last = min(stop, first + count)
-        piece = raw[first * stride : last * stride]
-        yield first, dequantize(info.type, piece, (last - first, columns))
+        yield first, checkpoint.float32_rows(name, first, min(stop, first + count))
         checkpoint.release_pages()

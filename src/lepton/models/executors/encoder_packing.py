@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lepton.kernels import _native
-from lepton.kernels.quants import TensorType
 from lepton.models.executors.base import Quantize
 from lepton.models.executors.encoder_base import Dtype
-from lepton.models.executors.packing import packed_bytes
+from lepton.models.executors.packing import FLOAT_TYPES, PANEL_ROWS, packed_bytes
 from lepton.models.stages import Attention, Embed, GatedMlp, Linear, Mlp, Stage
 
 if TYPE_CHECKING:
     from lepton.models.encoder_loader import EncoderNetwork
 
 ProductType = Literal["float32", "bfloat16", "int8"]
-FLOAT_TYPES = (TensorType.F32, TensorType.F16, TensorType.BF16)
 
-_PANEL_ROWS = 16
 _STEP_BYTES = 4
 """Of one output, in one step along the inputs."""
+_OUTPUT_BYTES = 8
+"""Of one output in int8: its scale and the sum of its weights."""
 _ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
@@ -72,10 +71,11 @@ def _sizes(network: EncoderNetwork, types: EncoderTypes) -> Iterator[int]:
         for linears in joined_linears(stage):
             outputs = sum(outputs_of(network, linear) for linear in linears)
             columns = network.checkpoint.info(linears[0].weight).shape[1]
-            rows = math.ceil(outputs / _PANEL_ROWS) * _PANEL_ROWS
-            yield rows * math.ceil(columns * _ELEMENT_BYTES[types.product] / _STEP_BYTES) * 4
+            rows = math.ceil(outputs / PANEL_ROWS) * PANEL_ROWS
+            steps = math.ceil(columns * _ELEMENT_BYTES[types.product] / _STEP_BYTES)
+            yield rows * steps * _STEP_BYTES
             if types.product == "int8":
-                yield rows * 8  # a scale and a sum
+                yield rows * _OUTPUT_BYTES
 
 
 def outputs_of(network: EncoderNetwork, linear: Linear) -> int:

@@ -11,9 +11,9 @@ from lepton.models.executors.base import Quantize
 from lepton.models.stages import Attention, Embed, GatedMlp, Head, Stage
 from lepton.models.weights import Checkpoint, TensorInfo
 
-_FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
+FLOAT_TYPES = (TensorType.F32, TensorType.F16, TensorType.BF16)
 _QUANTIZED_COLUMNS = 32
-_PANEL_ROWS = 16
+PANEL_ROWS = 16
 _PIECE_BYTES = 8 << 20
 
 
@@ -28,7 +28,7 @@ def packed_types(
     types = {}
     for name, smaller in _four_bits(stages):
         info = tensors[name]
-        keep = info.type not in _FLOATS or info.shape[1] % _QUANTIZED_COLUMNS
+        keep = info.type not in FLOAT_TYPES or info.shape[1] % _QUANTIZED_COLUMNS
         if quantize == "none" or keep:
             types[name] = info.type
         else:
@@ -60,10 +60,10 @@ def pack_matrix(
     info = checkpoint.info(name)
     rows, columns = info.shape
     matrix = _native.Matrix(int(kept), rows, columns, split=split)
-    panel_bytes = _PANEL_ROWS * row_bytes(info.type, columns)
+    panel_bytes = PANEL_ROWS * row_bytes(info.type, columns)
     panels = max(1, _PIECE_BYTES // panel_bytes)
     for index, piece in enumerate(checkpoint.pieces(name, panels * panel_bytes)):
-        matrix.pack_rows(index * panels * _PANEL_ROWS, int(info.type), piece, pool)
+        matrix.pack_rows(index * panels * PANEL_ROWS, int(info.type), piece, pool)
     return matrix
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton.errors import ModelFormatError
-from lepton.kernels.quants import TensorType, dequantize
+from lepton.kernels.quants import TensorType, dequantize, row_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,13 @@ class Checkpoint(ABC):
         """Decode a tensor to a new float32 array of its shape; raises as ``raw`` does."""
         info = self.info(name)
         return dequantize(info.type, self.raw(name), info.shape)
+
+    def float32_rows(self, name: str, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Decode rows ``start`` … ``stop - 1`` of a matrix; raises as ``raw`` does."""
+        info = self.info(name)
+        stride = row_bytes(info.type, info.shape[1])
+        rows = self.raw(name)[start * stride : stop * stride]
+        return dequantize(info.type, rows, (stop - start, info.shape[1]))
 
     def __enter__(self) -> Self:
         return self
