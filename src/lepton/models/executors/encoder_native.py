@@ -14,13 +14,12 @@ from lepton.kernels import _native
 from lepton.models.executors.base import Float32Array, Quantize
 from lepton.models.executors.encoder_base import Dtype, EncoderBatch
 from lepton.models.executors.encoder_packing import (
-    FLOAT_TYPES,
     EncoderTypes,
     choose_types,
     joined_linears,
     outputs_of,
 )
-from lepton.models.executors.packing import pack_matrix
+from lepton.models.executors.packing import FLOAT_TYPES, pack_matrix
 from lepton.models.stages import (
     Attention,
     Embed,
