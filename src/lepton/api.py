@@ -40,6 +40,7 @@ class LargeLanguageModel:
         *,
         objective: Objective | None = None,
         encoder: str | None = None,
+        counted_terms: bool = True,
         class_weights: bool = False,
         epochs: int | None = None,
         learning_rate: float | None = None,
@@ -53,6 +54,7 @@ class LargeLanguageModel:
         self.method = method
         self.objective = objective
         self.encoder = encoder
+        self.counted_terms = counted_terms
         self.class_weights = class_weights
         self.epochs = epochs
         self.learning_rate = learning_rate
@@ -83,6 +85,7 @@ class LargeLanguageModel:
             method=self.method,
             objective=self.objective,
             encoder=self.encoder,
+            counted_terms=self.counted_terms,
             class_weights=self.class_weights,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
@@ -123,7 +126,7 @@ class LargeLanguageModel:
         if not isinstance(scorer, EncoderScorer) or scorer.terms is not None:
             raise RequestError(
                 "this model reads the text itself, not only its vector: give classify the text, "
-                "or fit with method='finetune'"
+                "or fit with method='head' and counted_terms=False"
             )
         if vector.shape != (len(scorer.weight),):
             raise RequestError(
@@ -183,6 +186,7 @@ class LargeLanguageModel:
             method=config.method,
             objective=config.objective,
             encoder=config.encoder,
+            counted_terms=config.counted_terms,
             class_weights=config.class_weights,
             epochs=config.epochs,
             learning_rate=config.learning_rate,

@@ -33,6 +33,15 @@ def source_of(core: EngineCore) -> DraftModel:
     return core.speculator.source
 
 
+def check_outputs(toy: Any, core: EngineCore, params: SamplingParams) -> None:
+    """All prompts together are answered as each is alone without drafts."""
+    for name, prompt in PROMPTS.items():
+        core.add(core.make_request(name, prompt, params))
+    outputs = toy.run_all(core)
+    for name, prompt in PROMPTS.items():
+        assert outputs[name].outputs == toy.run_one(prompt, params, speculation="off").outputs
+
+
 def another(toy: Any) -> Any:
     """A model of the same vocabulary that thinks otherwise."""
 
@@ -53,11 +62,7 @@ def another(toy: Any) -> Any:
 )
 def test_a_model_that_drafts_for_itself_is_always_right(toy: Any, params: SamplingParams) -> None:
     core = drafting(toy, toy.HashExecutor)
-    for name, prompt in PROMPTS.items():
-        core.add(core.make_request(name, prompt, params))
-    outputs = toy.run_all(core)
-    for name, prompt in PROMPTS.items():
-        assert outputs[name].outputs == toy.run_one(prompt, params, speculation="off").outputs
+    check_outputs(toy, core, params)
     stats = core.stats()
     assert stats.draft_tokens_total > 50
     assert stats.accepted_tokens_total == stats.draft_tokens_total
@@ -70,11 +75,7 @@ def test_another_model_changes_nothing(toy: Any, penalty: float) -> None:
         temperature=0.7, seed=3, max_tokens=60, frequency_penalty=penalty, ignore_eos=True
     )
     core = drafting(toy, another(toy))
-    for name, prompt in PROMPTS.items():
-        core.add(core.make_request(name, prompt, params))
-    outputs = toy.run_all(core)
-    for name, prompt in PROMPTS.items():
-        assert outputs[name].outputs == toy.run_one(prompt, params, speculation="off").outputs
+    check_outputs(toy, core, params)
     stats = core.stats()
     assert 0 < stats.accepted_tokens_total < 0.5 * stats.draft_tokens_total
 
@@ -92,12 +93,8 @@ def test_what_the_draft_has_read_is_shared(toy: Any) -> None:
 
 def test_a_small_cache_goes_from_one_to_the_other(toy: Any) -> None:
     core = drafting(toy, toy.HashExecutor, draft_blocks=9)
-    for name, prompt in PROMPTS.items():
-        core.add(core.make_request(name, prompt, GREEDY))
-    outputs = toy.run_all(core)
+    check_outputs(toy, core, GREEDY)
     source_of(core).check_integrity()
-    for name, prompt in PROMPTS.items():
-        assert outputs[name].outputs == toy.run_one(prompt, GREEDY, speculation="off").outputs
     assert core.stats().accepted_tokens_total > 0
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import given
@@ -18,17 +19,25 @@ def continued(history: list[int], source: int, count: int) -> list[int]:
     return text[len(history) :]
 
 
-@given(history=tokens, cuts=st.lists(st.integers(1, 5), max_size=20))
-def test_a_draft_is_what_followed_the_same_tokens_before(
+def drafts(
     history: list[int], cuts: list[int]
-) -> None:
+) -> Iterator[tuple[PromptLookup, list[int], list[int]]]:
+    """A lookup that learns of a history cut by cut, what it knows then, and six tokens' draft."""
     lookup = PromptLookup()
     end = 0
     for cut in [*cuts, len(history)]:
         end = min(len(history), end + cut)
         known = history[:end]
         lookup.update(known)
-        draft = lookup.draft(known, 6)
+        yield lookup, known, lookup.draft(known, 6)
+
+
+@given(history=tokens, cuts=st.lists(st.integers(1, 5), max_size=20))
+def test_a_draft_is_what_followed_the_same_tokens_before(
+    history: list[int], cuts: list[int]
+) -> None:
+    for lookup, known, draft in drafts(history, cuts):
+        end = len(known)
         repeated = known[-1] in known[:-1]
         assert len(draft) == (6 if repeated else 0)
         if draft:
@@ -63,13 +72,8 @@ def test_nothing_is_guessed_from_parts_of_tokens() -> None:
 
 @given(history=tokens, cuts=st.lists(st.integers(1, 5), max_size=20))
 def test_what_went_on_otherwise_before_is_not_clear(history: list[int], cuts: list[int]) -> None:
-    lookup = PromptLookup()
-    end = 0
-    for cut in [*cuts, len(history)]:
-        end = min(len(history), end + cut)
-        known = history[:end]
-        lookup.update(known)
-        draft = lookup.draft(known, 6)
+    for lookup, known, draft in drafts(history, cuts):
+        end = len(known)
         clear = lookup.num_clear(known, len(draft))
         assert 0 <= clear <= len(draft)
         if clear < len(draft):

@@ -12,8 +12,10 @@ import torch
 import transformers
 
 from lepton import LLM, LargeLanguageModel
+from lepton.errors import RequestError
 from lepton.models.catalogue import cached
 from lepton.training import TrainedModel, TrainingConfig, train
+from lepton.training.config import Method
 from lepton.training.dataset import Dataset
 from lepton.training.fewshot import pair_loss
 from lepton.training.pretrained import find_pretrained, save_encoder
@@ -119,17 +121,34 @@ def test_the_catalogues_e5_becomes_a_folder_of_the_same_tokens_and_vectors(tmp_p
     assert ((found * expected).sum(axis=1) / lengths).min() > 0.999
 
 
-def test_vectors_can_be_classified(encoder: str, shop: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["head", "finetune"])
+def test_vectors_can_be_classified_where_no_terms_stand_beside_them(
+    method: Method, encoder: str, shop: Dataset, tmp_path: Path
+) -> None:
     model = LargeLanguageModel(
-        method="finetune", encoder=encoder, epochs=2, learning_rate=2e-3, max_tokens=16
+        method=method,
+        encoder=encoder,
+        counted_terms=False,
+        epochs=2,
+        learning_rate=2e-3,
+        max_tokens=16,
     )
     model.fit(shop.texts, [shop.labels[target] for target in shop.targets])
     vector = model.encode(shop.texts[0])
     assert vector.shape == (64,)
     assert model.classify(vector) == model.classify(shop.texts[0])
+    with pytest.raises(RequestError, match=r"has shape \(32,\)"):
+        model.classify(vector[:32])
     model.save(tmp_path / "run@1")
     again = LargeLanguageModel.load(tmp_path / "run@1")
     np.testing.assert_array_equal(again.predict(shop.texts), model.predict(shop.texts))
+
+
+def test_a_vector_alone_is_refused_by_a_model_of_terms(shop: Dataset) -> None:
+    model = LargeLanguageModel(method="linear")
+    model.fit(shop.texts, [shop.labels[target] for target in shop.targets])
+    with pytest.raises(RequestError, match="counted_terms=False"):
+        model.classify(np.zeros(64, np.float32))
 
 
 def test_auto_keeps_the_better_one_and_names_both(

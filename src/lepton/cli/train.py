@@ -53,6 +53,13 @@ def train(
             help="Encoder for head, fewshot and finetune; by language if not given.",
         ),
     ] = None,
+    counted_terms: Annotated[
+        bool,
+        typer.Option(
+            "--counted-terms/--vectors-alone",
+            help="Counted terms beside an encoder's vectors, where they help.",
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Makes training repeatable.")] = 0,
     class_weights: Annotated[
         bool, typer.Option("--class-weights", help="Weigh rare labels up.")
@@ -126,6 +133,7 @@ def train(
         method=method.value,
         objective=objective.value if objective else None,
         encoder=encoder,
+        counted_terms=counted_terms,
         seed=seed,
         class_weights=class_weights,
         epochs=epochs,

@@ -101,7 +101,7 @@ class EngineCore:
         options: RequestOptions | None = None,
     ) -> Request:
         """Check a request against the model; RequestError when it can never be answered."""
-        prompt = self.check_tokens(prompt_token_ids, param="prompt")
+        prompt, max_tokens = self.check_request(prompt_token_ids, params)
         options = options or RequestOptions()
         hashes = BlockHashes(options.salt if self.config.prefix_cache else secrets.token_hex())
         hashes.upto(len(prompt) // BLOCK_SIZE, prompt)
@@ -110,7 +110,7 @@ class EngineCore:
             prompt_token_ids=prompt,
             params=params,
             seed=secrets.randbits(64) if params.seed is None else params.seed,
-            max_tokens=self._max_tokens(len(prompt), params.max_tokens),
+            max_tokens=max_tokens,
             stop_token_ids=frozenset(params.stop_token_ids)
             | (frozenset() if params.ignore_eos else self.model.tokenizer.eos_token_ids),
             echo_logprobs=echo_logprobs,
@@ -122,6 +122,13 @@ class EngineCore:
             text = TextStream(detokenizer, params.stop)
             request.sequences.append(Sequence(request, index, text))
         return request
+
+    def check_request(
+        self, prompt_token_ids: SequenceOf[int], params: SamplingParams
+    ) -> tuple[tuple[int, ...], int]:
+        """A prompt's ids, and how many may follow; RequestError when it can never be answered."""
+        prompt = self.check_tokens(prompt_token_ids, param="prompt")
+        return prompt, self._max_tokens(len(prompt), params.max_tokens)
 
     def check_tokens(self, token_ids: SequenceOf[int], *, param: str) -> tuple[int, ...]:
         """The ids as ints; RequestError when empty, outside the vocabulary or too many."""

@@ -147,7 +147,7 @@ class LLM(EncodingMethods):
 
     def check(self, prompt: Sequence[int], params: SamplingParams | None = None) -> None:
         """Raise RequestError when token ids can never be completed with such parameters."""
-        self._core.make_request("check", prompt, params or SamplingParams())
+        self._core.check_request(prompt, params or SamplingParams())
 
     def stream(
         self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None

@@ -23,7 +23,7 @@ from lepton.errors import ConfigurationError
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
-from lepton.training.head import COSTS, TERM_WEIGHTS, joined, on_vectors_and_terms
+from lepton.training.head import COSTS, joined, on_vectors_and_terms, term_weights
 from lepton.training.linear import fit_features, fit_weights, sparse_matrix
 from lepton.training.pretrained import Pretrained, find_pretrained, freeze, pool, save_encoder
 from lepton.training.scorers import Fitted, Floats, ProgressCallback
@@ -111,7 +111,7 @@ def _choose(
     judged = dataset.take(np.concatenate([fold.outside for fold in folds]))
     best: tuple[float, float, Floats] | None = None
     best_score = -math.inf
-    for weight, cost in product(TERM_WEIGHTS, COSTS):
+    for weight, cost in product(term_weights(config), COSTS):
         found = []
         for fold, (inside, learned_terms, judged_terms) in zip(folds, matrices, strict=True):
             matrix, bias = fit_weights(

@@ -21,7 +21,7 @@ from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
 from lepton.training.loop import Floats, Indices, Loop
 from lepton.training.pretrained import find_pretrained, freeze, pool, save_encoder
 from lepton.training.scorers import Fitted, ProgressCallback
-from lepton.training.selection import hold_out, outputs
+from lepton.training.selection import hold_out, judge, outputs
 
 _VALIDATION_BATCH = 64
 
@@ -94,6 +94,8 @@ def fit_finetune(
         module.head.weight.detach().numpy().T.copy(),
         module.head.bias.detach().numpy().copy(),
     )
-    scorer, scores, chosen = add_terms(scorer, trained.scores, train, held_out, config)
+    scores, chosen = trained.scores, {"score": judge(trained.scores, held_out)}
+    if config.counted_terms:
+        scorer, scores, chosen = add_terms(scorer, scores, train, held_out, config)
     details = {"encoder": source.name, "epochs": len(trained.curves), **chosen}
     return Fitted(scorer, held_out, scores, details, trained.curves)

@@ -17,7 +17,7 @@ from lepton.training.scorers import Fitted, ProgressCallback
 from lepton.training.selection import LinearChoice, choose_linear
 
 COSTS = (1.0, 3.0, 10.0)
-TERM_WEIGHTS = (1.0, 0.5, 2.0, 0.0)
+_TERM_WEIGHTS = (1.0, 0.5, 2.0, 0.0)
 """How much counted terms weigh beside the encoder's vectors, which have length 1; the first wins
 where several do equally well."""
 
@@ -56,7 +56,8 @@ def fit_on_vectors(
     features = fit_features(dataset.texts)
     terms = sparse_matrix(features.rows(dataset.texts))
     checked_terms = sparse_matrix(features.rows(validation[1].texts)) if validation else None
-    steps = len(TERM_WEIGHTS) + 2 * len(COSTS)
+    weights = term_weights(config)
+    steps = len(weights) + 2 * len(COSTS)
 
     def choose(weight: float, costs: Sequence[float], first: int, **options: Any) -> LinearChoice:
         """The best cost for one weight of the terms; ``first`` steps were done before."""
@@ -76,12 +77,12 @@ def fit_on_vectors(
         )
 
     # First the weight of the terms, at one cost, then the cost and the labels' weights.
-    best_weight, best = TERM_WEIGHTS[0], None
-    for number, weight in enumerate(TERM_WEIGHTS):
+    best_weight, best = weights[0], None
+    for number, weight in enumerate(weights):
         choice = choose(weight, COSTS[:1], number, weightings=(config.class_weights,))
         if best is None or choice.score > best.score:
             best_weight, best = weight, choice
-    best = choose(best_weight, COSTS, len(TERM_WEIGHTS))
+    best = choose(best_weight, COSTS, len(weights))
     progress("fit", 0, None, {"score": best.score})
     weight_matrix, bias = fit_weights(
         joined(vectors, terms, best_weight), dataset, best.apply(config), best.cost
@@ -98,6 +99,11 @@ def fit_on_vectors(
         encoder, features, weight_matrix, bias, best_weight, vectors.shape[1]
     )
     return Fitted(scorer, held_out, best.held_out_scores, details)
+
+
+def term_weights(config: TrainingConfig) -> tuple[float, ...]:
+    """The weights of counted terms to choose from."""
+    return _TERM_WEIGHTS if config.counted_terms else (0.0,)
 
 
 def on_vectors_and_terms(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as f
 
+from lepton.files import replaced
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.scorers import ProgressCallback
@@ -214,9 +215,8 @@ class Loop:
         # Through memory: what is wrong with a disk is an OSError of ours, not an error of torch's.
         content = io.BytesIO()
         torch.save(state, content)
-        part = self.file.with_suffix(".part")
-        part.write_bytes(content.getbuffer())
-        part.replace(self.file)
+        with replaced(self.file) as part:
+            part.write_bytes(content.getbuffer())
 
     def _restore(self) -> None:
         if not self.file.is_file():

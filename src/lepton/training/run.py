@@ -17,7 +17,6 @@ when ``run.json`` is in it: that file is written last, and whole. Nothing in a r
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
+from lepton.files import replaced
 from lepton.training.config import METHODS, OBJECTIVES, Method, Objective, TrainingConfig
 
 MANIFEST = "run.json"
@@ -196,19 +196,15 @@ def write_json(file: Path, values: Mapping[str, Any], *, indent: int | None = 2)
 
 def write_text(file: Path, text: str) -> None:
     """Write a text file so that it is whole whenever it is there."""
-    part = file.with_name(f".{file.name}.part")
-    with part.open("w", encoding="utf-8", errors="surrogatepass") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+    with replaced(file) as part:
+        part.write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
 def write_tensors(file: Path, tensors: Tensors) -> None:
     """Write float32 tensors as safetensors, whole or not at all."""
-    part = file.with_name(f".{file.name}.part")
-    part.write_bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
-    part.replace(file)
+    content = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+    with replaced(file) as part:
+        part.write_bytes(content)
 
 
 def read_tensors(file: Path, shapes: Mapping[str, Sequence[int | None]]) -> Tensors:
