@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
 
 from bench.cache import bench_directory
 from lepton.files import replaced
 from lepton.training import Dataset, TrainingConfig, evaluate, train
+from lepton.training.encoder_scorer import Encoder
+from lepton.training.features import Floats
 from lepton.training.run import read_manifest, versions
 
 Figures = dict[str, float]
@@ -58,14 +64,31 @@ def _picked(folder: Path, method: str) -> Figures:
 
 def measure(trials: list[Trial], file: Path, tell: Tell) -> None:
     """Run the trials that ``file`` (JSON: figures by name) does not hold yet."""
-    for trial in trials:
-        known = load(file)
-        if trial.name not in known:
-            # Read again: another claim may have been measured meanwhile.
-            figures = trial.run()
-            known = load(file) | {trial.name: figures}
-            store(known, file)
-        tell(f"{trial.name}: {known[trial.name]}")
+    with patch.object(Encoder, "embed", _remembering(Encoder.embed)):
+        for trial in trials:
+            known = load(file)
+            if trial.name not in known:
+                # Read again: another claim may have been measured meanwhile.
+                figures = trial.run()
+                known = load(file) | {trial.name: figures}
+                store(known, file)
+            tell(f"{trial.name}: {known[trial.name]}")
+
+
+def _remembering(embed: Callable[..., Floats]) -> Callable[..., Floats]:
+    """``Encoder.embed``, asked once for the same text: trials differ in seeds, not in texts."""
+    vectors: dict[tuple[str, str], Floats] = {}
+
+    def remembered(encoder: Encoder, texts: Sequence[str], *arguments: Any) -> Floats:
+        new = list(dict.fromkeys(text for text in texts if (repr(encoder), text) not in vectors))
+        if new:
+            found = embed(encoder, new, *arguments)
+            vectors.update(
+                ((repr(encoder), text), row) for text, row in zip(new, found, strict=True)
+            )
+        return np.stack([vectors[repr(encoder), text] for text in texts])
+
+    return remembered
 
 
 def load(file: Path) -> dict[str, Figures]:

@@ -41,6 +41,7 @@ class LargeLanguageModel:
         objective: Objective | None = None,
         encoder: str | None = None,
         counted_terms: bool = True,
+        fields: int = 1,
         class_weights: bool = False,
         epochs: int | None = None,
         learning_rate: float | None = None,
@@ -55,6 +56,7 @@ class LargeLanguageModel:
         self.objective = objective
         self.encoder = encoder
         self.counted_terms = counted_terms
+        self.fields = fields
         self.class_weights = class_weights
         self.epochs = epochs
         self.learning_rate = learning_rate
@@ -86,6 +88,7 @@ class LargeLanguageModel:
             objective=self.objective,
             encoder=self.encoder,
             counted_terms=self.counted_terms,
+            fields=self.fields,
             class_weights=self.class_weights,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
@@ -187,6 +190,7 @@ class LargeLanguageModel:
             objective=config.objective,
             encoder=config.encoder,
             counted_terms=config.counted_terms,
+            fields=config.fields,
             class_weights=config.class_weights,
             epochs=config.epochs,
             learning_rate=config.learning_rate,

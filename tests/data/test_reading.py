@@ -196,10 +196,10 @@ def test_a_missing_file(tmp_path: Path) -> None:
         read_table(tmp_path / "none.csv")
 
 
-def test_several_text_columns_are_joined(write: Write) -> None:
-    path = write("t.csv", "title,content,label\nA,B,x\n,B,x\n")
+def test_several_text_columns_are_joined_each_on_a_line(write: Write) -> None:
+    path = write("t.csv", 'title,content,label\nA,B,x\n,B,x\n"A\nA","B\nB",x\nA,,x\n,,x\n')
     table = read_table(path, text=("title", "content"))
-    assert table.texts == ["A\nB", "B"]
+    assert table.texts == ["A\nB", "\nB", "A A\nB\nB", "A\n", ""]
 
 
 def test_progress_ends_at_the_size_of_the_file(write: Write) -> None:

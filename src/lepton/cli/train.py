@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -169,6 +170,7 @@ def train(
                     labels=loaded.dataset.labels or None,
                 )
             shared.tell_left_out(loaded, data)
+            config = replace(config, fields=len(loaded.text_columns))
             folder = train_run(
                 loaded.dataset,
                 config,

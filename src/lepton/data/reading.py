@@ -85,9 +85,13 @@ class TableReader:
         values = tuple(
             None if value is None or value.strip() in self._missing else value for value in cells
         )
-        parts = [value for index in self._text_indices if (value := values[index]) is not None]
+        parts = [values[index] or "" for index in self._text_indices]
+        # A line for each column but the last, which may have several.
+        lines = [*(" ".join(part.split()) for part in parts[:-1]), parts[-1]]
         label = None if self._label_index is None else values[self._label_index]
-        return Row(number, line, "\n".join(parts) or None, label and label.strip(), values)
+        return Row(
+            number, line, "\n".join(lines) if any(parts) else None, label and label.strip(), values
+        )
 
     def _index(self, name: str) -> int:
         return column_index(self.columns, name, str(self.path))

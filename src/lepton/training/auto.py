@@ -9,16 +9,17 @@ from lepton.training.config import Method, TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.methods import fit_one
 from lepton.training.scorers import Fitted, ProgressCallback
+from lepton.training.selection import clearly_better
 
 FEW_ROWS = 32
-"""Up to so many rows of every label, `fewshot` is tried too; it is tuned several times over, which
-takes minutes and pays where there is little else to learn from."""
+"""Up to so many rows of every label, `fewshot` is tried too, and stands first; it is tuned several
+times over, which takes minutes and pays where there is little else to learn from."""
 
 
 def candidates(dataset: Dataset) -> tuple[Method, ...]:
-    """What is tried, the simplest first."""
+    """What is tried: first what is kept unless another is clearly better."""
     few = dataset.objective == "single" and max(dataset.counts().values()) <= FEW_ROWS
-    return ("linear", "head", "fewshot") if few else ("linear", "head")
+    return ("fewshot", "head", "linear") if few else ("linear", "head")
 
 
 def fit_auto(
@@ -28,14 +29,13 @@ def fit_auto(
     state: Path,
     progress: ProgressCallback,
 ) -> tuple[Method, Fitted]:
-    """Fit every candidate; the best validation score wins, the simpler method where equal.
+    """Fit every candidate; the first is kept unless another is clearly better on unseen rows.
 
     A method whose encoder is not on this machine, or whose package is missing, is passed over and
     named in the run's metrics.
     """
     tried: dict[str, object] = {}
     best: tuple[Method, Fitted] | None = None
-    best_score = float("-inf")
     for method in candidates(dataset):
 
         def tell(
@@ -50,10 +50,11 @@ def fit_auto(
                 raise
             tried[method] = {"passed_over": str(error)}
             continue
-        score = float(fitted.details["score"])
         tried[method] = dict(fitted.details)
-        if score > best_score:
-            best, best_score = (method, fitted), score
+        if best is None or clearly_better(
+            fitted.held_out_scores, best[1].held_out_scores, fitted.held_out
+        ):
+            best = method, fitted
     assert best is not None  # noqa: S101
     method, fitted = best
     details = {**fitted.details, "tried": tried}

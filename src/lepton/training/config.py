@@ -62,6 +62,9 @@ class TrainingConfig:
     seed: int = 0
     validation_share: float = 0.15
     """Share of the rows on which choices are made, where no validation data is given."""
+    fields: int = 1
+    """Columns of a table that a text is made of, each on a line of its own and the last with all
+    the rest; `head` gives each a vector."""
     class_weights: bool = False
     """Weigh rare labels up, inversely to how often they occur."""
     epochs: int | None = None
@@ -158,6 +161,7 @@ class TrainingConfig:
 
 
 _AT_LEAST_ONE = (
+    "fields",
     "epochs",
     "batch_size",
     "accumulation",

@@ -45,19 +45,25 @@ class Encoder:
     normalize: bool = True
     max_tokens: int | None = None
     """Tokens of one piece of a text; None: as many as the encoder takes."""
+    fields: int = 1
+    """Lines of a text, the last with all the rest, that are embedded each by itself."""
 
     def load(self) -> LLM:
         """The engine with the encoder in it; the same for all that ask."""
         return _load(self.model, self.max_tokens)
 
     def embed(self, texts: Sequence[str], progress: ProgressCallback = no_progress) -> Floats:
-        """Vectors float32 [texts, dimensions]."""
+        """Vectors float32 [texts, fields · dimensions of the encoder]."""
         llm = self.load()
         parts = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             progress("embed", start, len(texts), {})
-            part = list(texts[start : start + _TEXTS_AT_ONCE])
-            parts.append(llm.embed(part, normalize=self.normalize, long_texts=self.long_texts))
+            rows = [_fields(text, self.fields) for text in texts[start : start + _TEXTS_AT_ONCE]]
+            vectors = [
+                llm.embed(list(column), normalize=self.normalize, long_texts=self.long_texts)
+                for column in zip(*rows, strict=True)
+            ]
+            parts.append(np.hstack(vectors))
         return np.concatenate(parts)
 
 
@@ -115,6 +121,12 @@ class EncoderScorer:
             terms = LinearScorer.load(folder, model["terms"], num_outputs)
         encoder.load()
         return cls(encoder, tensors["weight"], tensors["bias"], terms)
+
+
+def _fields(text: str, count: int) -> list[str]:
+    """The first lines, and the rest as the last; empty strings where the text has fewer."""
+    lines = text.split("\n", count - 1)
+    return lines + [""] * (count - len(lines))
 
 
 def encoder_for(texts: Sequence[str]) -> str:

@@ -8,7 +8,6 @@ nor the linear model has seen.
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
 from lepton.training.head import COSTS, joined, on_vectors_and_terms, term_weights
+from lepton.training.label_names import choose_share, name_vectors
 from lepton.training.linear import fit_features, fit_weights, sparse_matrix
 from lepton.training.pretrained import Pretrained, find_pretrained, freeze, pool, save_encoder
 from lepton.training.scorers import Fitted, Floats, ProgressCallback
-from lepton.training.selection import Indices, cross_parts, judge
+from lepton.training.selection import Indices, clearly_better, cross_parts, judge
 
 _FOLDS = 3
 
@@ -40,6 +40,17 @@ class _Fold:
     outside: Indices
     learned: Floats
     judged: Floats
+    named: Floats | None
+    """Scores of the labels' names for the rows to judge."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    term_weight: float
+    cost: float
+    name_share: float
+    scores: Floats
+    """Of all rows judged, in the order of the dataset."""
 
 
 def fit_fewshot(
@@ -69,34 +80,42 @@ def fit_fewshot(
         folder = state / f"fold-{number}"
         encoder = _tuned(source, together.take(inside), config, folder, progress)
         vectors = encoder.embed(together.texts)
-        folds.append(_Fold(inside, outside, vectors[inside], vectors[outside]))
+        names = name_vectors(encoder, dataset)
+        named = None if names is None else vectors[outside] @ names
+        folds.append(_Fold(inside, outside, vectors[inside], vectors[outside], named))
         if validation is None:
             shutil.rmtree(folder)
     if validation is None:
         encoder = _tuned(source, dataset, config, state / "all", progress)
-    weight, cost, scores = _choose(together, folds, config)
+    choice = _choose(together, folds, config)
     features = fit_features(dataset.texts)
     terms = sparse_matrix(features.rows(dataset.texts))
     vectors = encoder.embed(dataset.texts)
-    matrix, bias = fit_weights(joined(vectors, terms, weight), dataset, config, cost)
-    scorer: EncoderScorer = on_vectors_and_terms(
-        encoder, features, matrix, bias, weight, vectors.shape[1]
+    matrix, bias = fit_weights(
+        joined(vectors, terms, choice.term_weight), dataset, config, choice.cost
     )
-    rows = np.concatenate([fold.outside for fold in folds])
-    held_out = together.take(rows)
+    if (names := name_vectors(encoder, dataset)) is not None:
+        matrix[: len(names)] += choice.name_share * names
+    scorer: EncoderScorer = on_vectors_and_terms(
+        encoder, features, matrix, bias, choice.term_weight, vectors.shape[1]
+    )
+    held_out = together.take(sorted(_judged_rows(folds)))
     details = {
         "encoder": source.name,
-        "cost": cost,
-        "term_weight": weight,
-        "score": judge(scores, held_out),
+        "cost": choice.cost,
+        "term_weight": choice.term_weight,
+        "name_share": choice.name_share,
+        "score": judge(choice.scores, held_out),
     }
-    return Fitted(scorer, held_out, scores, details)
+    return Fitted(scorer, held_out, choice.scores, details)
 
 
-def _choose(
-    dataset: Dataset, folds: list[_Fold], config: TrainingConfig
-) -> tuple[float, float, Floats]:
-    """The terms' weight and the cost that do best, and the scores of all rows judged."""
+def _judged_rows(folds: list[_Fold]) -> Indices:
+    return np.concatenate([fold.outside for fold in folds])
+
+
+def _choose(dataset: Dataset, folds: list[_Fold], config: TrainingConfig) -> _Choice:
+    """The settings that usually do best, or others where they are clearly better."""
     matrices = []
     for fold in folds:
         inside, outside = dataset.take(fold.inside), dataset.take(fold.outside)
@@ -108,21 +127,31 @@ def _choose(
                 sparse_matrix(features.rows(outside.texts)),
             )
         )
-    judged = dataset.take(np.concatenate([fold.outside for fold in folds]))
-    best: tuple[float, float, Floats] | None = None
-    best_score = -math.inf
-    for weight, cost in product(term_weights(config), COSTS):
+    rows = _judged_rows(folds)
+    in_order = np.argsort(rows)
+    judged = dataset.take(rows[in_order])
+
+    def judged_scores(weight: float, cost: float) -> Floats:
         found = []
         for fold, (inside, learned_terms, judged_terms) in zip(folds, matrices, strict=True):
             matrix, bias = fit_weights(
                 joined(fold.learned, learned_terms, weight), inside, config, cost
             )
             found.append(joined(fold.judged, judged_terms, weight) @ matrix + bias)
-        scores = np.concatenate(found).astype(np.float32)
-        if (score := judge(scores, judged)) > best_score:
-            best, best_score = (weight, cost, scores), score
-    assert best is not None  # noqa: S101
-    return best
+        return np.concatenate(found).astype(np.float32)[in_order]
+
+    (weight, cost), *others = product(term_weights(config), COSTS)
+    scores = judged_scores(weight, cost)
+    for other in others:
+        found = judged_scores(*other)
+        if clearly_better(found, scores, judged):
+            (weight, cost), scores = other, found
+    named = [fold.named for fold in folds if fold.named is not None]
+    if not named:
+        return _Choice(weight, cost, 0.0, scores)
+    on_names = np.concatenate(named)[in_order]
+    share = choose_share(scores, on_names, judged)
+    return _Choice(weight, cost, share, scores + share * on_names)
 
 
 def _tuned(

@@ -12,14 +12,15 @@ from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
 from lepton.training.features import Floats, TfIdf
+from lepton.training.label_names import choose_share, name_vectors
 from lepton.training.linear import LinearScorer, fit_features, fit_weights, sparse_matrix
 from lepton.training.scorers import Fitted, ProgressCallback
-from lepton.training.selection import LinearChoice, choose_linear
+from lepton.training.selection import LinearChoice, choose_linear, clearly_better, judge
 
 COSTS = (1.0, 3.0, 10.0)
 _TERM_WEIGHTS = (1.0, 0.5, 2.0, 0.0)
-"""How much counted terms weigh beside the encoder's vectors, which have length 1; the first wins
-where several do equally well."""
+"""How much counted terms weigh beside the encoder's vectors, which have length 1; the first is
+left only for one clearly better."""
 
 
 def fit_head(
@@ -34,6 +35,7 @@ def fit_head(
         config.encoder or encoder_for(dataset.texts),
         long_texts="window" if config.max_tokens is None else "truncate",
         max_tokens=config.max_tokens,
+        fields=config.fields,
     )
     vectors = encoder.embed(dataset.texts, progress)
     checked = (encoder.embed(validation.texts), validation) if validation else None
@@ -77,28 +79,36 @@ def fit_on_vectors(
         )
 
     # First the weight of the terms, at one cost, then the cost and the labels' weights.
+    judged = validation[1] if validation else dataset
     best_weight, best = weights[0], None
     for number, weight in enumerate(weights):
         choice = choose(weight, COSTS[:1], number, weightings=(config.class_weights,))
-        if best is None or choice.score > best.score:
+        if best is None or clearly_better(choice.held_out_scores, best.held_out_scores, judged):
             best_weight, best = weight, choice
     best = choose(best_weight, COSTS, len(weights))
     progress("fit", 0, None, {"score": best.score})
     weight_matrix, bias = fit_weights(
         joined(vectors, terms, best_weight), dataset, best.apply(config), best.cost
     )
-    held_out = (validation[1] if validation else dataset).take(best.held_out)
+    held_out = judged.take(best.held_out)
+    seen = (validation[0] if validation else vectors)[best.held_out]
+    share, scores = 0.0, best.held_out_scores
+    if (names := name_vectors(encoder, dataset)) is not None:
+        share = choose_share(scores, seen @ names, held_out)
+        scores = scores + share * (seen @ names)
+        weight_matrix[: len(names)] += share * names
     details = {
         "encoder": encoder.model,
         "cost": best.cost,
         "class_weights": best.class_weights,
         "term_weight": best_weight,
-        "score": best.score,
+        "name_share": share,
+        "score": judge(scores, held_out),
     }
     scorer = on_vectors_and_terms(
         encoder, features, weight_matrix, bias, best_weight, vectors.shape[1]
     )
-    return Fitted(scorer, held_out, best.held_out_scores, details)
+    return Fitted(scorer, held_out, scores, details)
 
 
 def term_weights(config: TrainingConfig) -> tuple[float, ...]:

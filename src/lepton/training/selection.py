@@ -117,6 +117,19 @@ def judge(scores: npt.NDArray[Any], dataset: Dataset) -> float:
     return validation_score(predicted, dataset.targets, dataset.objective, outputs(dataset))
 
 
+def clearly_better(scores: Floats, usual: Floats, dataset: Dataset) -> bool:
+    """Whether ``scores`` do better than the ``usual`` ones by more than chance would make.
+
+    The difference must exceed its standard error, which of two models on the same rows comes from
+    the rows that they decide differently. Without this, the best of several settings on few rows is
+    mostly the luckiest.
+    """
+    gain = judge(scores, dataset) - judge(usual, dataset)
+    decided, before = (decide(each, dataset.objective) for each in (scores, usual))
+    changed = int(np.count_nonzero(decided != before))
+    return gain > float(np.sqrt(changed)) / len(dataset)
+
+
 def outputs(dataset: Dataset) -> int:
     """How many numbers a model gives for a text."""
     return len(dataset.labels) or 1
