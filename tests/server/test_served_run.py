@@ -11,6 +11,7 @@ import pytest
 from lepton.errors import ModelNotFoundError, RequestError, UnavailableError
 from lepton.server.served_run import ServedRun
 from lepton.training import TrainingConfig, make_dataset, train
+from lepton.training.scorers import Floats
 
 TEXTS = ["refund please", "money back", "where is my parcel", "the parcel is late"] * 4
 OLD = ["refund", "refund", "delivery", "delivery"] * 4
@@ -122,29 +123,34 @@ async def test_the_threshold_of_a_request_goes_before_that_of_the_server(name: P
         ServedRun(name, threshold=-1.0)
 
 
-async def test_a_request_that_is_cancelled_harms_no_other(
+async def test_a_request_that_is_cancelled_is_not_scored_and_harms_no_other(
     served: ServedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
+    scored: list[str] = []
+    score = served.current.scores
 
-    def fail(_: object) -> None:
+    def slow(texts: list[str]) -> Floats:
+        scored.extend(texts)
         started.set()
         go_on.wait(30)
-        raise ValueError("broken")
+        if "fail" in texts:
+            raise ValueError("broken")
+        return score(texts)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(served.current, "scores", fail)
-        asked = asyncio.create_task(served.classify(["refund"]))
-        await asyncio.to_thread(started.wait, 30)
-        waiting = asyncio.create_task(served.classify(["refund"]))
-        await asyncio.sleep(0)
-        for task in (asked, waiting):
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        go_on.set()
+    monkeypatch.setattr(served.current, "scores", slow)
+    tasks = [asyncio.create_task(served.classify(["fail"]))]
+    await asyncio.to_thread(started.wait, 30)
+    tasks.append(asyncio.create_task(served.classify(["waiting"])))
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    go_on.set()
     async with asyncio.timeout(30):
         assert (await served.classify(["refund"])).predictions[0].label == "refund"
+    assert scored == ["fail", "refund"]
 
 
 async def test_a_closed_run_refuses(name: Path) -> None:
