@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from lepton import LargeLanguageModel
 from lepton.errors import DataError, RequestError, UnavailableError
+from lepton.training.trained_model import TrainedModel
 
 TEXTS = ["refund please", "money back", "where is my parcel", "the parcel is late"] * 6
 LABELS = ["refund", "refund", "delivery", "delivery"] * 6
@@ -55,6 +58,69 @@ def test_numbers_and_whole_number_labels() -> None:
     assert digits.score(TEXTS, [0, 0, 1, 1] * 6) == 1.0
 
 
+def test_labels_come_back_as_they_were_given(tmp_path: Path) -> None:
+    numbers = np.asarray([10, 10, 9, 9] * 6)
+    model = LargeLanguageModel(method="linear").fit(TEXTS, numbers)
+    assert model.classes_.tolist() == [9, 10]
+    assert accuracy_score(numbers, model.predict(TEXTS)) == 1.0
+    chances = model.predict_proba(["refund"])[0]
+    assert model.classes_[chances.argmax()] == model.classify("refund") == 10
+    scores = cross_val_score(clone(model), np.asarray(TEXTS), numbers, cv=3, scoring="accuracy")
+    assert scores.min() > 0.9
+    truths = LargeLanguageModel(method="linear").fit(TEXTS, [True, True, False, False] * 6)
+    assert truths.predict(["refund", "parcel"]).tolist() == [True, False]
+    several = LargeLanguageModel(method="linear").fit(TEXTS, [[1, 2], [1], [2], [2]] * 6)
+    assert several.predict(["money back"])[0] == (1,)
+    assert several.score(TEXTS, [[1, 2], [1], [2], [2]] * 6) == 1.0
+    mixed = LargeLanguageModel(method="linear").fit(TEXTS, [0, 0, "post", "post"] * 6)
+    assert mixed.predict(["refund", "parcel"]).tolist() == [0, "post"]
+    model.save(tmp_path / "shop@1")
+    assert LargeLanguageModel.load(tmp_path / "shop@1").predict(["refund"]).tolist() == ["10"]
+
+
+def test_rows_of_zeros_and_ones_are_refused() -> None:
+    with pytest.raises(DataError, match="label 1 is an array"):
+        LargeLanguageModel(method="linear").fit(TEXTS, np.eye(2)[[0, 0, 1, 1] * 6])
+
+
+def test_unsure_texts_get_no_label(model: LargeLanguageModel, tmp_path: Path) -> None:
+    unsure = float(model.predict_proba(["xyz"]).max())
+    assert model.classify("xyz", threshold=unsure) is not None
+    assert model.classify("xyz", threshold=1.0) is None
+    careful = LargeLanguageModel(method="linear", threshold=1.0).fit(TEXTS, LABELS)
+    assert careful.predict(["xyz"]).tolist() == [None]
+    assert careful.predict(["xyz"], threshold=0.0)[0] is not None
+    careful.save(tmp_path / "careful@1")
+    assert TrainedModel.load(tmp_path / "careful").predict(["xyz"])[0].label is None
+    assert LargeLanguageModel.load(tmp_path / "careful").classify("xyz") is None
+    with pytest.raises(RequestError, match="between 0 and 1"):
+        LargeLanguageModel(threshold=2.0).fit(TEXTS, LABELS)
+
+
+def test_encode_needs_no_fit_and_has_one_space_for_all_languages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = []
+
+    class Engine:
+        encoder = SimpleNamespace(dimensions=2)
+
+        def embed(self, texts: list[str], **_: object) -> np.ndarray:
+            return np.ones((len(texts), 2), np.float32)
+
+    def load(name: str, _: int | None) -> Engine:
+        loaded.append(name)
+        return Engine()
+
+    monkeypatch.setattr("lepton.training.encoder_scorer._load", load)
+    fresh = LargeLanguageModel()
+    assert fresh.encode("hello").shape == fresh.encode("你好").shape == (2,)
+    assert fresh.encode([]).shape == (0, 2)
+    assert loaded == ["multilingual-e5-small"]
+    fresh.set_params(encoder="all-minilm-l6-v2").encode("hello")
+    assert loaded[1:] == ["all-minilm-l6-v2"]
+
+
 def test_mistakes_are_named(model: LargeLanguageModel) -> None:
     fresh = LargeLanguageModel()
     calls: list[Callable[[], object]] = [lambda: fresh.classify("x"), lambda: fresh.predict(["x"])]
@@ -65,5 +131,7 @@ def test_mistakes_are_named(model: LargeLanguageModel) -> None:
         fresh.fit("one text", ["a"])
     with pytest.raises(RequestError, match="give classify the text"):
         model.classify(np.zeros(384, np.float32))
+    with pytest.raises(RequestError, match="for several texts call predict"):
+        model.classify(["one", "two"])
     with pytest.raises(DataError, match="two labels"):
         fresh.fit(["a", "b"], ["x", "x"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,10 +14,11 @@ import numpy.typing as npt
 
 from lepton.errors import DataError, RequestError, UnavailableError
 from lepton.training.config import Method, Objective, TrainingConfig
-from lepton.training.dataset import Target, label_set, make_dataset, name_of
-from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
+from lepton.training.dataset import Target, find_objective, label_set, make_dataset, name_of
+from lepton.training.encoder_scorer import MULTILINGUAL_ENCODER, Encoder, EncoderScorer
+from lepton.training.label_values import checked_targets, distinct_values, value_array
 from lepton.training.scorers import ProgressCallback, no_progress
-from lepton.training.trained_model import TrainedModel
+from lepton.training.trained_model import TrainedModel, check_threshold
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,9 +48,13 @@ class LargeLanguageModel:
         epochs: int | None = None,
         learning_rate: float | None = None,
         max_tokens: int | None = None,
+        threshold: float = 0.0,
         seed: int = 0,
     ) -> None:
         """Choose how to learn; see `lepton.training.TrainingConfig` for the fields.
+
+        A text whose best label is less probable than ``threshold`` gets none, here and wherever
+        the saved run is at work.
 
         Nothing is checked or loaded before `fit`, as scikit-learn asks.
         """
@@ -61,6 +67,7 @@ class LargeLanguageModel:
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.max_tokens = max_tokens
+        self.threshold = threshold
         self.seed = seed
 
     def fit(
@@ -75,6 +82,8 @@ class LargeLanguageModel:
         Args:
             texts: one string each.
             labels: a label each, a sequence of labels each (multi), or a number each (regression).
+                Labels may be whole numbers or truth values too, and are given back as such;
+                ``save`` keeps them as text.
             progress: told what is going on.
 
         Raises:
@@ -95,37 +104,57 @@ class LargeLanguageModel:
             max_tokens=self.max_tokens,
             seed=self.seed,
         )
-        dataset = make_dataset(_strings(texts), list(labels), objective=self.objective)
+        check_threshold(self.threshold)
+        targets = checked_targets(labels)
+        objective = self.objective or find_objective(targets)
+        classes = None if objective == "regression" else distinct_values(targets, objective)
+        dataset = make_dataset(
+            _strings(texts),
+            targets,
+            objective=objective,
+            labels=None if classes is None or len(classes) < 2 else [*map(name_of, classes)],
+        )
         # An encoder that was tuned stays in this folder while the model lives.
         self._folder = tempfile.TemporaryDirectory(prefix="lepton-")
-        self.model_ = fit(dataset, config, state=Path(self._folder.name), progress=progress)
-        self._learned()
+        model = fit(dataset, config, state=Path(self._folder.name), progress=progress)
+        manifest = replace(model.manifest, threshold=float(self.threshold))
+        self.model_ = TrainedModel(manifest, model.scorer)
+        self._learned(classes)
         return self
 
     def encode(self, text: str | Sequence[str]) -> Floats:
         """Vectors of texts, [dimensions] for one string and [texts, dimensions] for several.
 
-        They come from the encoder that was tuned or chosen by `fit`, from ``encoder``, or from the
-        default encoder of the text's language.
+        They come from the encoder that was tuned or chosen by `fit`, from ``encoder``, or from
+        ``multilingual-e5-small``.
 
         Raises:
             ModelNotFoundError: the encoder is not on this machine.
         """
         texts = [text] if isinstance(text, str) else _strings(text)
-        vectors = self._encoder(texts).embed(texts)
+        vectors = self._encoder().embed(texts)
         return vectors[0] if isinstance(text, str) else vectors
 
-    def classify(self, text: str | Floats) -> Any:
+    def classify(self, text: str | Floats, *, threshold: float | None = None) -> Any:
         """The label of one text, or of one vector that `encode` gave; a number of a regression.
 
+        None where the best label is less probable than ``threshold``, which is the model's own if
+        not given.
+
         Raises:
-            RequestError: the vector is not of this model's encoder, or the model has none.
+            RequestError: it is neither a text nor a vector of this model's encoder, the model has
+                no encoder, or the threshold is not between 0 and 1.
             UnavailableError: `fit` was not called.
         """
         if isinstance(text, str):
-            return self.predict([text])[0]
+            return self.predict([text], threshold=threshold)[0]
         scorer = self._model.scorer
-        vector = np.asarray(text, np.float32)
+        try:
+            vector = np.asarray(text, np.float32)
+        except (TypeError, ValueError):
+            raise RequestError(
+                "classify takes one text or one vector; for several texts call predict"
+            ) from None
         if not isinstance(scorer, EncoderScorer) or scorer.terms is not None:
             raise RequestError(
                 "this model reads the text itself, not only its vector: give classify the text, "
@@ -136,14 +165,19 @@ class LargeLanguageModel:
                 f"the vector has shape {vector.shape}; this model's encoder gives "
                 f"({len(scorer.weight)},)"
             )
-        return self._named(self._model.scaled(vector[None, :] @ scorer.weight + scorer.bias))[0]
+        scores = self._model.scaled(vector[None, :] @ scorer.weight + scorer.bias)
+        return self._named(scores, threshold)[0]
 
-    def predict(self, texts: Iterable[str]) -> npt.NDArray[Any]:
+    def predict(self, texts: Iterable[str], *, threshold: float | None = None) -> npt.NDArray[Any]:
         """The label of every text, as `fit` was given them; numbers of a regression.
 
-        For several labels a text: an array of tuples.
+        For several labels a text: an array of tuples. Where the best label is less probable than
+        ``threshold``, which is the model's own if not given: None, or an empty tuple.
+
+        Raises:
+            RequestError: a text is no string, or the threshold is not between 0 and 1.
         """
-        return self._named(self._model.scores(_strings(texts)))
+        return self._named(self._model.scores(_strings(texts)), threshold)
 
     def predict_proba(self, texts: Iterable[str]) -> Floats:
         """Calibrated probabilities float32 [texts, labels], columns as in ``classes_``."""
@@ -161,7 +195,8 @@ class LargeLanguageModel:
             return r_squared(predicted, np.asarray(wanted, np.float64))
         if self._model.manifest.objective == "multi":
             pairs = zip(predicted, wanted, strict=True)
-            return float(np.mean([set(mine) == set(label_set(right)) for mine, right in pairs]))
+            same = [{*map(name_of, mine)} == {*label_set(right)} for mine, right in pairs]
+            return float(np.mean(same))
         pairs = zip(predicted, wanted, strict=True)
         return float(np.mean([name_of(mine) == name_of(right) for mine, right in pairs]))
 
@@ -195,10 +230,11 @@ class LargeLanguageModel:
             epochs=config.epochs,
             learning_rate=config.learning_rate,
             max_tokens=config.max_tokens,
+            threshold=trained.manifest.threshold,
             seed=config.seed,
         )
         model.model_ = trained
-        model._learned()
+        model._learned(trained.labels)
         return model
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
@@ -240,26 +276,34 @@ class LargeLanguageModel:
             raise UnavailableError("the model has learned nothing yet: call fit or load first")
         return self.model_
 
-    def _learned(self) -> None:
-        if self._model.labels:
-            self.classes_ = np.asarray(self._model.labels)
+    def _learned(self, classes: Sequence[Any] | None) -> None:
+        """Set ``classes_``, in the order of the model's labels."""
+        if classes:
+            self.classes_ = value_array(classes)
 
-    def _encoder(self, texts: Sequence[str]) -> Encoder:
+    def _encoder(self) -> Encoder:
         scorer = self.model_.scorer if hasattr(self, "model_") else None
         if isinstance(scorer, EncoderScorer):
             return scorer.encoder
-        return Encoder(self.encoder or encoder_for(texts))
+        wanted = Encoder(self.encoder or MULTILINGUAL_ENCODER)
+        # The same one at every call, since it holds what it has loaded.
+        if getattr(self, "_own_encoder", None) != wanted:
+            self._own_encoder = wanted
+        return self._own_encoder
 
-    def _named(self, scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _named(self, scores: npt.NDArray[Any], threshold: float | None) -> npt.NDArray[Any]:
         objective = self._model.manifest.objective
+        least = self._model.manifest.threshold if threshold is None else threshold
         if objective == "regression":
             return scores[:, 0].astype(np.float64)
-        if objective == "single":
+        if objective == "single" and least == 0:
             named: npt.NDArray[Any] = self.classes_[scores.argmax(axis=1)]
             return named
-        predictions = self._model.decide(self._model.as_probabilities(scores), 0.0)
-        found = np.empty(len(predictions), object)
-        found[:] = [prediction.labels for prediction in predictions]
+        predictions = self._model.decide(self._model.as_probabilities(scores), least)
+        value_of = dict(zip(self._model.labels, self.classes_.tolist(), strict=True))
+        values = [tuple(value_of[label] for label in each.labels) for each in predictions]
+        found = np.empty(len(values), object)
+        found[:] = [row[0] if row else None for row in values] if objective == "single" else values
         return found
 
 

@@ -32,3 +32,10 @@ def replaced(path: Path) -> Iterator[Path]:
     part = part_of(path)
     yield part
     complete(part, path)
+
+
+def state_of(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Names, nodes, sizes and times of a file, or of all in a folder: equal while none changes."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    states = ((str(file), file.stat()) for file in files)
+    return tuple((name, each.st_ino, each.st_size, each.st_mtime_ns) for name, each in states)

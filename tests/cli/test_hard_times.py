@@ -113,12 +113,12 @@ def test_ctrl_c_in_predict_is_continued(run: str, table: Path, tmp_path: Path) -
     command = ("predict", run, str(table), "--out", str(out))
     program = """
 import os, signal
-from lepton.training import predict
-note_down = predict.write_json
+from lepton.training import resumable
+note_down = resumable.write_json
 def interrupt(file, values):
     note_down(file, values)
     os.kill(os.getpid(), signal.SIGINT)
-predict.write_json = interrupt
+resumable.write_json = interrupt
 """
     one_line(launch(*command, program=program), 130, "the same command continues after the last")
     assert not out.exists()
@@ -184,7 +184,7 @@ def test_nothing_to_predict_is_told_and_nothing_is_left(
 WORK: dict[str, str] = {
     "profile": "profile(TableReader(path), sample_rows=100)",
     "clean": "[None for _ in Cleaning(TableReader(path), CleaningOptions(near=0))]",
-    "predict": "predict_file(model, TableReader(path), Path(path + '.scored'))",
+    "predict": "predict_file(model, TableReader(path), Path(path + '.scored.csv'))",
 }
 MEMORY = """
 import resource, sys

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -34,12 +35,11 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def url(smollm2_path: Path, runs: Path) -> Iterator[str]:
-    """`lepton serve` of the default model and two runs."""
-    command = [sys.executable, "-m", "lepton", "serve", str(smollm2_path), "--port", "0"]
-    command += ["--model-name", "chat", "--log-level", "error"]
-    command += ["--run", str(runs / "intents"), "--run", str(runs / "moods")]
+@contextmanager
+def serving(*arguments: str) -> Iterator[str]:
+    """`lepton serve`, and its address."""
+    command = [sys.executable, "-m", "lepton", "serve", *arguments]
+    command += ["--port", "0", "--log-level", "error"]
     environment = {**os.environ, "COLUMNS": "200", "LEPTON_LANG": "en"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
@@ -50,6 +50,29 @@ def url(smollm2_path: Path, runs: Path) -> Iterator[str]:
             yield match.group()
         finally:
             process.kill()
+
+
+@pytest.fixture
+def url(smollm2_path: Path, runs: Path) -> Iterator[str]:
+    """The default model and two runs."""
+    names = ["--run", str(runs / "intents"), "--run", str(runs / "moods")]
+    with serving(str(smollm2_path), "--model-name", "chat", *names) as address:
+        yield address
+
+
+def test_unsure_texts_get_no_label(runs: Path) -> None:
+    with (
+        serving(str(runs / "intents"), "--threshold", "1") as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        answer = client.post("/v1/classify", json={"input": "xyz"}).json()["data"][0]
+        assert answer["label"] is None
+        assert max(answer["probs"]) == answer["probability"] < 1
+        body = {"input": "xyz", "threshold": 0.0}
+        assert client.post("/v1/classify", json=body).json()["data"][0]["label"] is not None
+        refused = client.post("/v1/classify", json={"input": "xyz", "threshold": 1.5})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "threshold"
 
 
 def test_one_server_generates_and_classifies_by_name(url: str) -> None:

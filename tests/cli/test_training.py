@@ -46,6 +46,12 @@ def test_from_a_table_to_scores(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "scored.csv"
     assert run("predict", name, str(table), "--out", str(out)).exit_code == 0
     assert len(out.read_text().splitlines()) == 82
+    encoded = tmp_path / "encoded.csv"
+    encoded.write_text("question;note\nwhere is my parcel;快递\n", "gb18030")
+    given = ["--encoding", "gb18030", "--delimiter", ";"]
+    scored = tmp_path / "scored.jsonl"
+    assert run("predict", name, str(encoded), "--out", str(scored), *given).exit_code == 0
+    assert json.loads(scored.read_text())["note"] == "快递"
     again = run("predict", name, str(table), "--out", str(out))
     assert again.exit_code == 2
     assert "exists already" in again.stderr

@@ -101,6 +101,8 @@ def test_rerank_score_and_classify(client, folders) -> None:
     assert entry["num_classes"] == 3
     assert entry["scores"][entry["label"]] == max(entry["probs"])
     assert sum(entry["probs"]) == pytest.approx(1)
+    (unsure,) = post(client, "/v1/classify", input="w5", threshold=1)["data"]
+    assert unsure == {**entry, "label": None}
 
 
 @pytest.mark.parametrize(

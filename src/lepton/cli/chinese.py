@@ -481,7 +481,9 @@ CHINESE: dict[str, str] = {
     ),
     "Of resampling and of typos that are added.": "重采样和添加错字所用的种子。",
     "Table of texts; - reads a JSON object a line.": "文本表格；- 表示逐行读取 JSON。",
-    "CSV or .jsonl to write; must not exist.": "要写入的 CSV 或 .jsonl；不得已存在。",
+    "The .csv, .tsv or .jsonl to write; must not exist.": (
+        "要写入的 .csv、.tsv 或 .jsonl；不得已存在。"
+    ),
     "Add the probability of every label.": "加上每个标签的概率。",
     "interrupted; the same command continues the training": "已中断；用同一命令可继续训练",
     "interrupted; the same command continues after the last row written": (

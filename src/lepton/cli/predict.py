@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lepton.cli import tables
 from lepton.cli import training_options as shared
 from lepton.cli.console import fail, note, notices
 from lepton.cli.language import say
-from lepton.data.reading import TableReader
+from lepton.data.reading import ReadProgress, TableReader
 from lepton.errors import RequestError
-from lepton.training.predict import predict_file, predict_stream
+from lepton.training.predict import RowProgress, predict_file
+from lepton.training.predict_stream import predict_stream
 from lepton.training.trained_model import TrainedModel
 
 
@@ -25,9 +29,12 @@ def predict(
     ] = "-",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="CSV or .jsonl to write; must not exist."),
+        typer.Option(metavar="FILE", help="The .csv, .tsv or .jsonl to write; must not exist."),
     ] = None,
     text: shared.Text = None,
+    encoding: tables.Encoding = None,
+    delimiter: tables.Delimiter = None,
+    sheet: tables.Sheet = None,
     threshold: shared.Threshold = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add the probability of every label.")
@@ -45,23 +52,41 @@ def predict(
     if out is None:
         raise RequestError(say("name the file to write: --out scored.csv"))
     try:
-        _predict_file(model, file, out, text, threshold, probabilities)
+        with _progress() as (on_read, on_rows):
+            reader = TableReader(
+                file,
+                text=text,
+                encoding=encoding,
+                delimiter=delimiter,
+                sheet=sheet,
+                progress=on_read,
+            )
+            scored = predict_file(
+                model,
+                reader,
+                out,
+                threshold=threshold,
+                probabilities=probabilities,
+                on_rows=on_rows,
+            )
     except KeyboardInterrupt:
         fail(say("interrupted; the same command continues after the last row written"))
         raise typer.Exit(130) from None
+    if scored.resumed_at:
+        note(say("continued after {count:,} rows", count=scored.resumed_at))
+    shared.tell_problems(file, scored.unreadable, scored.mended)
+    notices.print(say("{rows:,} rows in {file}", rows=scored.rows, file=out), highlight=False)
 
 
-def _predict_file(
-    model: TrainedModel,
-    file: str,
-    out: Path,
-    text: list[str] | None,
-    threshold: float | None,
-    probabilities: bool,
-) -> None:
+@contextmanager
+def _progress() -> Iterator[tuple[ReadProgress, RowProgress]]:
+    """A bar, and what tells it how much of the file is read and how many rows are scored."""
     with shared.row_bar(say("Scoring"), None) as bars:
         task = bars.task_ids[0]
         reached = [0, 0]
+
+        def on_read(done: int, total: int | None) -> None:
+            reached[:] = [done, total or 0]
 
         def on_rows(rows: int) -> None:
             # Bytes read of bytes in all tell how many rows there will be.
@@ -69,19 +94,4 @@ def _predict_file(
             total = round(rows / share) if share > 0 else None
             bars.update(task, completed=rows, total=total)
 
-        def on_read(done: int, total: int | None) -> None:
-            reached[:] = [done, total or 0]
-
-        reader = TableReader(file, text=text, progress=on_read)
-        scored = predict_file(
-            model,
-            reader,
-            out,
-            threshold=threshold,
-            probabilities=probabilities,
-            on_rows=on_rows,
-        )
-    if scored.resumed_at:
-        note(say("continued after {count:,} rows", count=scored.resumed_at))
-    shared.tell_problems(file, scored.unreadable, scored.mended)
-    notices.print(say("{rows:,} rows in {file}", rows=scored.rows, file=out), highlight=False)
+        yield on_read, on_rows

@@ -16,6 +16,7 @@ from lepton.cli import options
 from lepton.cli.console import notices, output
 from lepton.cli.language import say
 from lepton.cli.models import pull_if_missing
+from lepton.cli.training_options import Threshold
 from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
 from lepton.engine.encoder_memory import encoder_memory
 from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
@@ -85,6 +86,7 @@ def serve(
         list[str] | None,
         typer.Option(metavar="RUN", help="Trained run to serve beside the model; may be repeated."),
     ] = None,
+    threshold: Threshold = None,
     context_length: options.ContextLength = None,
     cache_memory: options.CacheMemory = None,
     max_sequences: Annotated[
@@ -231,20 +233,20 @@ def serve(
             None if alone or trained else load,
             settings,
             encoders=partial(load_encoders, names) if names else None,
-            runs=partial(_load_runs, run_paths) if run_paths else None,
+            runs=partial(_load_runs, run_paths, threshold) if run_paths else None,
             listener=listener,
             on_ready=_announce,
         )
 
 
-def _load_runs(paths: list[str]) -> dict[str, ServedRun]:
+def _load_runs(paths: list[str], threshold: float | None) -> dict[str, ServedRun]:
     """Trained runs by name; ConfigurationError where two have the same."""
     from lepton.server.served_run import ServedRun
 
     found: dict[str, ServedRun] = {}
     for path in paths:
         with notices.status(say("Loading {model}", model=path)):
-            served = ServedRun(path)
+            served = ServedRun(path, threshold=threshold)
         if served.name in found:
             raise ConfigurationError(
                 f"two runs are called {served.name!r}: serve the name, which has all its versions"

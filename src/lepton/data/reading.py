@@ -52,6 +52,7 @@ class TableReader:
         self.path = Path(path)
         self._format = _open(self.path, encoding, delimiter, header, sheet)
         self.columns = self._format.columns
+        self.sheet = sheet
         wanted = (text,) if isinstance(text, str) else text
         self.text_columns = tuple(wanted) if wanted else (self._guess(_TEXT_NAMES, "text"),)
         self.label_column = label or self._guess_label()

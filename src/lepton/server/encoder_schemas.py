@@ -86,3 +86,5 @@ class ClassifyRequest(Strict):
 
     model: str | None = None
     input: Texts
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """A best label less probable than this is left out."""

@@ -18,7 +18,6 @@ from lepton.server.encoders import find_encoder
 from lepton.server.record import record_of
 from lepton.server.responses import JsonResponse
 from lepton.server.served_run import ServedRun
-from lepton.training.predict import describe as describe_prediction
 from lepton.training.run import split_name
 
 
@@ -51,7 +50,7 @@ async def score(request: Request) -> Response:
 
 
 async def classify(request: Request) -> Response:
-    """The likeliest label of each text, and the probability of every label."""
+    """The likeliest label of each text, or null below the threshold, and all probabilities."""
     body = await read_request(request, ClassifyRequest, context_of(request).settings)
     run = _find_run(request, body.model)
     if run is not None:
@@ -59,10 +58,11 @@ async def classify(request: Request) -> Response:
     name, encoder = find_encoder(request, body.model, "classify")
     encoded = await encoder.classify(body.input)
     labels = encoder.model.config.labels
+    least = body.threshold or 0.0
     data = [
         {
             "index": index,
-            "label": labels[int(np.argmax(row))],
+            "label": labels[int(np.argmax(row))] if max(row) >= least else None,
             "probs": row,
             "num_classes": len(labels),
             "scores": dict(zip(labels, row, strict=True)),
@@ -92,13 +92,13 @@ def _find_run(request: Request, name: str | None) -> ServedRun | None:
 async def _classify_by_run(request: Request, run: ServedRun, body: ClassifyRequest) -> Response:
     """As `classify`, by a trained run: its decision, which may be several labels or none."""
     version = None if body.model is None else split_name(body.model)[1]
-    answer = await run.classify(body.input, version)
+    answer = await run.classify(body.input, version, body.threshold)
     labels = answer.model.labels
     data: list[dict[str, Any]] = []
     for index, prediction in enumerate(answer.predictions):
         entry: dict[str, Any] = {
             "index": index,
-            **describe_prediction(prediction, answer.model.manifest.objective),
+            **answer.model.describe(prediction),
         }
         if answer.probabilities is not None:
             row = answer.probabilities[index].tolist()

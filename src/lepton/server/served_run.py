@@ -11,10 +11,12 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from lepton.errors import (
     CapacityError,
@@ -23,9 +25,10 @@ from lepton.errors import (
     RequestError,
     UnavailableError,
 )
+from lepton.files import state_of
 from lepton.training.run import locate_run, split_name, versions
 from lepton.training.scorers import Floats
-from lepton.training.trained_model import Prediction, TrainedModel
+from lepton.training.trained_model import Prediction, TrainedModel, check_threshold
 
 _log = logging.getLogger("lepton.server")
 
@@ -52,27 +55,43 @@ class _Request:
     texts: Sequence[str]
     model: TrainedModel | None
     """A version that was asked for; None takes the newest."""
+    threshold: float | None
     future: Future[Classified]
 
 
 class ServedRun:
     """One name with its newest version at work; older ones are loaded when they are asked for."""
 
-    def __init__(self, path: str | Path, *, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threshold: float | None = None,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
         """Load the newest version of ``path`` (a run, or a name such as ``runs/intents``).
+
+        Args:
+            path: the run.
+            threshold: a best label less probable than this is left out; None takes each version's
+                own.
+            poll_seconds: between two looks for a newer version.
 
         Raises:
             ModelNotFoundError: there is no finished run.
             ModelFormatError: it is damaged.
+            RequestError: the threshold is not between 0 and 1.
         """
+        check_threshold(threshold)
         folder = locate_run(path)
         self._current = TrainedModel.load(folder)
         name, version = split_name(folder.name)
         # A run that is named with its version stays; a name follows its newest.
         follows = version is not None and folder != Path(path).expanduser()
         self._name_path = folder.with_name(name) if follows else None
-        self._refused = 0
-        """A newer version that cannot be loaded; said once."""
+        self._threshold = threshold
+        self._refused: dict[int, Hashable] = {}
+        """Newer versions that cannot be loaded, as their files were; said once."""
         self._others: dict[int, TrainedModel] = {}
         self._remembering = threading.Lock()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
@@ -94,11 +113,18 @@ class ServedRun:
         """The version at work."""
         return self._current
 
-    async def classify(self, texts: Sequence[str], version: int | None = None) -> Classified:
+    async def classify(
+        self,
+        texts: Sequence[str],
+        version: int | None = None,
+        threshold: float | None = None,
+    ) -> Classified:
         """Answer ``texts`` with the newest version, or with one that is asked for.
 
+        A best label less probable than ``threshold`` is left out; None takes the server's.
+
         Raises:
-            RequestError: there is no such version.
+            RequestError: there is no such version, or the threshold is not between 0 and 1.
             CapacityError: too many requests wait.
             UnavailableError: the server is shutting down.
         """
@@ -107,7 +133,9 @@ class ServedRun:
             raise UnavailableError("the model is shutting down")
         if self._queue.qsize() >= _QUEUE_REQUESTS:
             raise CapacityError(f"{_QUEUE_REQUESTS:,} requests are waiting; try again later")
-        request = _Request(texts, model, Future())
+        least = self._threshold if threshold is None else threshold
+        check_threshold(least)
+        request = _Request(texts, model, least, Future())
         self._queue.put(request)
         return await asyncio.wrap_future(request.future)
 
@@ -119,24 +147,29 @@ class ServedRun:
         self._worker.join(_STOP_SECONDS)
 
     def refresh(self) -> bool:
-        """Look for a newer version and put it to work; whether there was one."""
+        """Put the newest version that can be loaded to work; whether there was a newer one.
+
+        One that cannot be loaded is tried again when its files change.
+        """
         if self._name_path is None:
             return False
-        found = versions(self._name_path)
-        newest = max(found, default=0)
-        if newest <= self._current.manifest.version:
-            return False
-        if newest == self._refused:
-            return False
-        try:
-            model = TrainedModel.load(found[newest])
-        except (LeptonError, OSError):
-            self._refused = newest
-            raise
-        self._remember(self._current)
-        self._current = model
-        _log.info("%s is at work now", model.name)
-        return True
+        for version, folder in sorted(versions(self._name_path).items(), reverse=True):
+            if version <= self._current.manifest.version:
+                return False
+            state = state_of(folder)
+            if self._refused.get(version) == state:
+                continue
+            try:
+                model = TrainedModel.load(folder)
+            except (LeptonError, OSError) as error:
+                self._refused[version] = state
+                _log.warning("%s@%d cannot be used: %s", self.name, version, error)
+                continue
+            self._remember(self._current)
+            self._current = model
+            _log.info("%s is at work now", model.name)
+            return True
+        return False
 
     def _version(self, version: int) -> TrainedModel:
         current = self._current
@@ -173,8 +206,8 @@ class ServedRun:
         while not self._stopping.wait(self._poll_seconds):
             try:
                 self.refresh()
-            except (LeptonError, OSError) as error:
-                _log.warning("a newer version of %s cannot be used: %s", self.name, error)
+            except OSError as error:
+                _log.warning("no newer version of %s can be looked for: %s", self.name, error)
 
     def _score(self) -> None:
         stop = False
@@ -198,23 +231,31 @@ class ServedRun:
 
 
 def _answer(model: TrainedModel, requests: Sequence[_Request]) -> None:
+    # From here on none can be cancelled; those that were are left out.
+    running = [each for each in requests if each.future.set_running_or_notify_cancel()]
     try:
-        scores = model.scores([text for request in requests for text in request.texts])
-        regression = model.manifest.objective == "regression"
-        probabilities = None if regression else model.as_probabilities(scores)
-        start = 0
-        for request in requests:
-            stop = start + len(request.texts)
-            if probabilities is None:
-                values = [Prediction((), None, float(value)) for value in scores[start:stop, 0]]
-                answer = Classified(model, values, None)
-            else:
-                part = probabilities[start:stop]
-                answer = Classified(model, model.decide(part), part)
-            start = stop
-            if request.future.set_running_or_notify_cancel():
-                request.future.set_result(answer)
+        answers = _answers(model, running)
     except Exception as error:
-        for request in requests:
-            if not request.future.done():
-                request.future.set_exception(error)
+        for request in running:
+            request.future.set_exception(error)
+    else:
+        for request, answer in zip(running, answers, strict=True):
+            request.future.set_result(answer)
+
+
+def _answers(model: TrainedModel, requests: Sequence[_Request]) -> list[Classified]:
+    if not requests:
+        return []
+    values = model.scores([text for request in requests for text in request.texts])
+    regression = model.manifest.objective == "regression"
+    if not regression:
+        values = model.as_probabilities(values)
+    ends = np.cumsum([len(request.texts) for request in requests])[:-1]
+    answers = []
+    for request, part in zip(requests, np.split(values, ends), strict=True):
+        if regression:
+            numbers = [Prediction((), None, value) for value in part[:, 0].tolist()]
+            answers.append(Classified(model, numbers, None))
+        else:
+            answers.append(Classified(model, model.decide(part, request.threshold), part))
+    return answers

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from lepton.training.dataset import Dataset, make_dataset
     from lepton.training.evaluation import Evaluation, evaluate
     from lepton.training.loading import load_dataset
-    from lepton.training.predict import predict_file, predict_stream
+    from lepton.training.predict import predict_file
+    from lepton.training.predict_stream import predict_stream
     from lepton.training.run import locate_run
     from lepton.training.trained_model import Prediction, TrainedModel
     from lepton.training.trainer import train
@@ -29,7 +30,7 @@ _MODULES = {
     "locate_run": "run",
     "make_dataset": "dataset",
     "predict_file": "predict",
-    "predict_stream": "predict",
+    "predict_stream": "predict_stream",
     "train": "trainer",
 }
 __all__ = [

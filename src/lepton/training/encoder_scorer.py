@@ -7,15 +7,18 @@ in its run.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from lepton.errors import ModelFormatError
+from lepton.files import state_of
 from lepton.training.analyzer import han_share
 from lepton.training.linear import LinearScorer
 from lepton.training.run import read_tensors, write_tensors
@@ -48,13 +51,16 @@ class Encoder:
     fields: int = 1
     """Lines of a text, the last with all the rest, that are embedded each by itself."""
 
-    def load(self) -> LLM:
-        """The engine with the encoder in it; the same for all that ask."""
+    @cached_property
+    def llm(self) -> LLM:
+        """The engine with the encoder in it, loaded when it is first asked for."""
         return _load(self.model, self.max_tokens)
 
     def embed(self, texts: Sequence[str], progress: ProgressCallback = no_progress) -> Floats:
         """Vectors float32 [texts, fields · dimensions of the encoder]."""
-        llm = self.load()
+        llm = self.llm
+        if not texts:
+            return np.zeros((0, self.fields * llm.encoder.dimensions), np.float32)
         parts = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             progress("embed", start, len(texts), {})
@@ -119,7 +125,7 @@ class EncoderScorer:
         terms = None
         if "terms" in model:
             terms = LinearScorer.load(folder, model["terms"], num_outputs)
-        encoder.load()
+        encoder.llm  # noqa: B018
         return cls(encoder, tensors["weight"], tensors["bias"], terms)
 
 
@@ -144,9 +150,20 @@ def _foreign(text: str) -> bool:
     return sum(not letter.isascii() for letter in letters) > 0.1 * len(letters)
 
 
-@lru_cache(maxsize=2)
-def _load(model: str, max_tokens: int | None) -> LLM:
-    """The encoder, loaded once for all that use it."""
-    from lepton.engine import LLM
+_loaded: WeakValueDictionary[Hashable, LLM] = WeakValueDictionary()
+_loading = threading.Lock()
 
-    return LLM(model) if max_tokens is None else LLM(model, context_length=max_tokens)
+
+def _load(model: str, max_tokens: int | None) -> LLM:
+    """The encoder: one for all that use the same files, released with the last of them."""
+    from lepton.engine import LLM
+    from lepton.models import catalogue
+
+    path = catalogue.locate(model).resolve()
+    with _loading:
+        key = (path, state_of(path), max_tokens)
+        llm = _loaded.get(key)
+        if llm is None:
+            llm = LLM(model) if max_tokens is None else LLM(model, context_length=max_tokens)
+            _loaded[key] = llm
+    return llm

@@ -1,30 +1,28 @@
-"""Scoring files and streams with a trained model, in memory that does not grow with them."""
+"""Scoring tables with a trained model, in memory that does not grow with them."""
 
 from __future__ import annotations
 
 import csv
-import fcntl
+import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from lepton.data.formats import DELIMITED
 from lepton.data.reading import TableReader
 from lepton.data.table import Row
 from lepton.errors import ConfigurationError, DataError
-from lepton.training.run import read_json, write_json
+from lepton.training.predict_stream import json_line, with_unused
+from lepton.training.resumable import ResumableFile
 from lepton.training.trained_model import Prediction, TrainedModel
 
 CHUNK_ROWS = 2048
-MAX_LINE_BYTES = 16 << 20
-_NOTE_BYTES = 1 << 20
-_STREAM_BYTES = 1 << 16
 _JSON_LINES = frozenset({".jsonl", ".ndjson"})
+_TABS = frozenset({".tsv", ".tab"})
 
 RowProgress = Callable[[int], object]
 """Told how many rows are done in all, those of an interrupted attempt included."""
@@ -57,191 +55,111 @@ def predict_file(
     The output grows in ``out.part``; what of it is certain is noted in ``out.progress`` after each
     chunk. However the process ends, the same call continues after the last certain row, so that no
     row is lost or written twice, and the finished file is renamed to ``out``. An existing ``out``
-    is never touched.
+    is never written over.
 
     Args:
         model: the model.
         reader: the table; it has the same rows whenever it is read.
-        out: a CSV file, or JSON Lines if its name ends in .jsonl.
+        out: a file whose name ends in .csv or .txt, .tsv or .tab, or .jsonl or .ndjson, where
+            probabilities are numbers and several labels a list.
         threshold: see `TrainedModel.predict`.
         probabilities: add a column for the probability of each label.
         on_rows: told about progress.
 
     Raises:
-        ConfigurationError: ``out`` exists, cannot be written, or belongs to other input.
+        ConfigurationError: ``out`` exists, cannot be written, is of another format, or belongs to
+            other input.
         DataError: the table cannot be read, or has no row.
+        RequestError: the threshold is not between 0 and 1.
     """
-    if out.exists():
-        raise ConfigurationError(f"{out} exists already; nothing is overwritten: name another file")
+    kind = out.suffix.lower()
+    if kind not in DELIMITED | _JSON_LINES:
+        raise ConfigurationError(f"{out}: predictions are written as .csv, .tsv or .jsonl")
+    table = _Lines(model, reader, probabilities, kind)
     identity = _identity(model, reader, threshold, probabilities)
-    part, note = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.progress")
-    try:
-        with _locked(part) as stream:
-            done = _continue(stream, note, identity)
-            first = done
-            table = _Lines(model, reader, probabilities, json_lines=out.suffix in _JSON_LINES)
-            if done == 0:
-                stream.write(table.header())
-            rows = islice(iter(reader), done, None)
-            for chunk in iter(lambda: list(islice(rows, CHUNK_ROWS)), []):
-                stream.write(table.lines(chunk, threshold))
-                done += len(chunk)
-                stream.flush()
-                os.fsync(stream.fileno())
-                write_json(note, {**identity, "rows": done, "bytes": stream.tell()})
-                if on_rows is not None:
-                    on_rows(done)
-            if done == 0:
-                part.unlink()
-                raise DataError("no row below the header", file=reader.path)
-            stream.flush()
-            os.fsync(stream.fileno())
-            part.rename(out)
-            note.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{out} cannot be written: {error.strerror or error}; what is done is kept in "
-            f"{part.name}, and the same command continues it"
-        ) from error
+    with ResumableFile.opened(out, identity) as file:
+        resumed_at = file.rows
+        content = b"" if resumed_at else table.header()
+        for chunk in _chunks(reader, resumed_at):
+            file.append(content + table.lines(chunk, threshold), len(chunk))
+            content = b""
+            if on_rows is not None:
+                on_rows(file.rows)
+        if file.rows == 0:
+            raise DataError("no row below the header", file=reader.path)
+        file.finish()
     problems = reader.problems
-    return Scored(done, first, problems.rejected.total(), problems.mended.total())
+    return Scored(file.rows, resumed_at, problems.rejected.total(), problems.mended.total())
 
 
-def predict_stream(
-    model: TrainedModel,
-    source: BinaryIO,
-    sink: BinaryIO,
-    *,
-    text: str = "text",
-    threshold: float | None = None,
-) -> int:
-    """Score newline-delimited JSON as it arrives; each line is answered by one line, in order.
-
-    A line is an object with the field ``text``, or a string. Its answer is the object with what the
-    model says added, or with ``error``. Lines that arrive together are scored together, and no
-    line waits for the next.
-
-    Returns:
-        The number of lines answered.
-    """
-    answered = 0
-    rest = b""
-    while True:
-        received = os.read(source.fileno(), _STREAM_BYTES)
-        lines = (rest + received).split(b"\n")
-        rest = lines.pop() if received else b""
-        if len(rest) > MAX_LINE_BYTES:
-            raise DataError(f"line {answered + len(lines) + 1:,} is longer than 16 MB")
-        lines = [line for line in lines if line.strip()]
-        if lines:
-            answers = _answers(model, lines, text, threshold)
-            sink.writelines(
-                json.dumps(item, ensure_ascii=False).encode() + b"\n" for item in answers
-            )
-            sink.flush()
-            answered += len(lines)
-        if not received:
-            return answered
-
-
-def describe(prediction: Prediction, objective: str) -> dict[str, Any]:
-    """A prediction as JSON: ``label`` and ``probability``, ``labels``, or ``value``."""
-    if objective == "regression":
-        return {"value": prediction.value}
-    if objective == "multi":
-        return {"labels": list(prediction.labels), "probability": prediction.probability}
-    return {"label": prediction.label, "probability": prediction.probability}
-
-
-def _answers(
-    model: TrainedModel, lines: Sequence[bytes], field: str, threshold: float | None
-) -> Iterator[dict[str, Any]]:
-    entries = [_entry(line, field) for line in lines]
-    texts = [entry for entry, _ in entries if entry is not None]
-    predictions = iter(model.predict(texts, threshold=threshold))
-    for text, fields in entries:
-        if text is None:
-            yield fields
-        else:
-            yield {**fields, **describe(next(predictions), model.manifest.objective)}
-
-
-def _json_line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
-
-
-def _entry(line: bytes, field: str) -> tuple[str | None, dict[str, Any]]:
-    """The text of a line and its other fields, or None and what was wrong."""
+def _chunks(reader: TableReader, skipped: int) -> Iterator[list[Row]]:
+    rows = islice(iter(reader), skipped, None)
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None, {"error": "not valid JSON"}
-    if isinstance(value, str):
-        value = {field: value}
-    if not isinstance(value, dict) or not isinstance(value.get(field), str):
-        return None, {"error": f"not an object with a string {field!r}"}
-    return value[field], value
+        while chunk := list(islice(rows, CHUNK_ROWS)):
+            yield chunk
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}", file=reader.path) from error
 
 
 class _Lines:
     """Rows of the output."""
 
     def __init__(
-        self, model: TrainedModel, reader: TableReader, probabilities: bool, *, json_lines: bool
+        self, model: TrainedModel, reader: TableReader, probabilities: bool, kind: str
     ) -> None:
         self._model = model
-        self._json_lines = json_lines
+        self._json_lines = kind in _JSON_LINES
+        self._delimiter = "\t" if kind in _TABS else ","
         self._probabilities = probabilities and bool(model.labels)
-        kind = model.manifest.objective
-        added = ["value"] if kind == "regression" else ["predicted", "probability"]
+        regression = model.manifest.objective == "regression"
+        added = ["value"] if regression else ["predicted", "probability"]
         if self._probabilities:
             added += [f"p({label})" for label in model.labels]
-        # A column of the input never hides what the model says.
-        taken = set(reader.columns)
-        self._columns = [*reader.columns]
-        for name in added:
-            unique = name
-            while unique in taken:
-                unique += "_"
-            taken.add(unique)
-            self._columns.append(unique)
+        self._added = len(added)
+        self._columns = [*reader.columns, *with_unused(added, reader.columns)]
 
     def header(self) -> bytes:
         """The first line of a CSV file, with a byte order mark for Excel."""
-        if self._json_lines:
-            return b""
-        return b"\xef\xbb\xbf" + _csv([self._columns])
+        return b"" if self._json_lines else b"\xef\xbb\xbf" + self._csv([self._columns])
 
     def lines(self, rows: Sequence[Row], threshold: float | None) -> bytes:
         """The lines of a chunk; a row without a text gets no label."""
         filled = [row for row in rows if row.text]
         cells = iter(self._cells([row.text or "" for row in filled], threshold))
-        blank = [None] * (len(self._columns) - len(rows[0].values))
+        blank = [None] * self._added
         table = [[*row.values, *(next(cells) if row.text else blank)] for row in rows]
         if not self._json_lines:
-            return _csv(table)
+            return self._csv(table)
         objects = (dict(zip(self._columns, row, strict=True)) for row in table)
-        return b"".join(map(_json_line, objects))
+        return b"".join(map(json_line, objects))
 
     def _cells(self, texts: Sequence[str], threshold: float | None) -> Iterator[list[Any]]:
         model = self._model
         scores = model.scores(texts)
         if model.manifest.objective == "regression":
-            for value in scores[:, 0].tolist():
-                yield [f"{value:.6g}"]
+            yield from ([self._number(value, ".6g")] for value in scores[:, 0].tolist())
             return
         probabilities = model.as_probabilities(scores)
         for prediction, row in zip(
             model.decide(probabilities, threshold), probabilities.tolist(), strict=True
         ):
-            cells: list[Any] = ["|".join(prediction.labels), f"{prediction.probability:.4f}"]
-            yield cells + ([f"{value:.4f}" for value in row] if self._probabilities else [])
+            shown = [prediction.probability, *(row if self._probabilities else ())]
+            yield [self._label(prediction), *(self._number(value, ".4f") for value in shown)]
 
+    def _label(self, prediction: Prediction) -> Any:
+        if not self._json_lines:
+            return "|".join(prediction.labels)
+        multi = self._model.manifest.objective == "multi"
+        return list(prediction.labels) if multi else prediction.label
 
-def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue().encode("utf-8", "surrogatepass")
+    def _number(self, value: float, digits: str) -> str | float:
+        text = format(value, digits)
+        return float(text) if self._json_lines else text
+
+    def _csv(self, rows: Sequence[Sequence[Any]]) -> bytes:
+        stream = io.StringIO()
+        csv.writer(stream, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
+        return stream.getvalue().encode("utf-8", "surrogatepass")
 
 
 def _identity(
@@ -249,44 +167,18 @@ def _identity(
 ) -> dict[str, Any]:
     """What must be the same for an interrupted file to be continued."""
     state = reader.path.stat()
+    manifest = json.dumps(asdict(model.manifest), sort_keys=True, default=str)
     return {
         "input": str(reader.path.resolve()),
         "size": state.st_size,
         "modified": state.st_mtime_ns,
+        "columns": list(reader.columns),
         "text_columns": list(reader.text_columns),
+        "encoding": reader.encoding,
+        "delimiter": reader.delimiter,
+        "sheet": reader.sheet,
         "model": model.name,
-        "data": model.manifest.data_fingerprint,
+        "run": hashlib.sha256(manifest.encode()).hexdigest(),
         "threshold": threshold,
         "probabilities": probabilities,
     }
-
-
-@contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
-    part.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "r+b") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(f"another process is writing {part} right now") from None
-        yield stream
-
-
-def _continue(stream: BinaryIO, note: Path, identity: dict[str, Any]) -> int:
-    """Cut off what is not certain and return how many rows are done."""
-    if not note.exists():
-        stream.truncate(0)
-        return 0
-    noted = read_json(note, _NOTE_BYTES)
-    if any(noted.get(name) != value for name, value in identity.items()):
-        raise ConfigurationError(
-            f"{note} belongs to another input, model or setting; finish that one, or remove "
-            f"{note.name} and {note.stem}.part to begin anew"
-        )
-    size = int(noted["bytes"])
-    if stream.seek(0, os.SEEK_END) < size:
-        raise ConfigurationError(f"{note.stem}.part is shorter than {note.name} says; remove both")
-    stream.seek(size)
-    stream.truncate(size)
-    return int(noted["rows"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lepton.errors import RequestError
 from lepton.training.config import ARCHITECTURES
 from lepton.training.probabilities import to_probabilities
-from lepton.training.run import RunManifest, locate_run, read_manifest
+from lepton.training.run import RunManifest, locate_run, read_manifest, split_name
 from lepton.training.scorers import Floats, Scorer
 
 
@@ -45,12 +45,17 @@ class TrainedModel:
     def load(cls, path: str | Path) -> TrainedModel:
         """Load a run by its folder, or the newest version of a name (``runs/intents``).
 
+        It is called what its folder is called now, also where that is a copy of another run.
+
         Raises:
             ModelNotFoundError: there is no finished run, or its encoder is not on this machine.
             ModelFormatError: a file of the run is damaged.
         """
         folder = locate_run(path)
         manifest = read_manifest(folder)
+        name, version = split_name(folder.name)
+        if version is not None:
+            manifest = replace(manifest, name=name, version=version)
         return cls(manifest, _load_scorer(folder, manifest))
 
     @property
@@ -101,6 +106,9 @@ class TrainedModel:
         Args:
             texts: any number of texts.
             threshold: a best label less probable than this is left out; None takes the run's own.
+
+        Raises:
+            RequestError: a text is no string, or the threshold is not between 0 and 1.
         """
         scores = self.scores(texts)
         if self.manifest.objective == "regression":
@@ -109,6 +117,7 @@ class TrainedModel:
 
     def decide(self, probabilities: Floats, threshold: float | None = None) -> list[Prediction]:
         """Predictions from probabilities [texts, labels]; arguments as for `predict`."""
+        check_threshold(threshold)
         least = self.manifest.threshold if threshold is None else threshold
         best = probabilities.argmax(axis=1) if len(probabilities) else np.zeros(0, np.int64)
         predictions = []
@@ -123,6 +132,23 @@ class TrainedModel:
                 )
             predictions.append(Prediction(chosen, top))
         return predictions
+
+    def describe(self, prediction: Prediction) -> dict[str, Any]:
+        """A prediction as JSON: ``label`` and ``probability``, ``labels``, or ``value``."""
+        if self.manifest.objective == "regression":
+            return {"value": prediction.value}
+        if self.manifest.objective == "multi":
+            return {"labels": list(prediction.labels), "probability": prediction.probability}
+        return {"label": prediction.label, "probability": prediction.probability}
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise RequestError unless ``threshold`` is a probability, or None."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise RequestError(
+            f"the threshold {threshold} is no probability: give one between 0 and 1",
+            param="threshold",
+        )
 
 
 def _load_scorer(folder: Path, manifest: RunManifest) -> Scorer:
