@@ -13,6 +13,9 @@ from lepton.training.config import Objective
 
 Array = npt.NDArray[Any]
 
+_ROUNDING = 1e-12
+"""A spread below this share of the sum of squares is an error of rounding."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -43,8 +46,9 @@ def validation_score(predicted: Array, targets: Array, objective: Objective, out
 
 def r_squared(predicted: Array, targets: Array) -> float:
     """1 - residual / total sum of squares; 0 where all targets are equal."""
-    total = float(((targets - targets.mean()) ** 2).sum())
-    return 1.0 - float(((targets - predicted) ** 2).sum()) / total if total else 0.0
+    centred = targets - targets.mean()
+    total, error = (centred**2).sum(), ((targets - predicted) ** 2).sum()
+    return float(_explained(error, np.asarray(0.0 if np.ptp(targets) == 0 else total)))
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,16 @@ def summary(
     blocks = _blocks(len(targets), num_resamples, seed)
     if objective == "regression":
         squares = (targets - predicted) ** 2
+        # Of numbers far from 0 the squares would drown their spread.
+        centred = targets - targets.mean()
         mse, r2 = [], []
         for weights in blocks:
             total = weights.sum(axis=1)
             error = weights @ squares
-            mean = weights @ targets / total
-            spread = weights @ (targets**2) - total * mean**2
+            raw = weights @ centred**2
+            spread = raw - (weights @ centred) ** 2 / total
             mse.append(error / total)
-            r2.append(1 - _ratio(error, spread))
+            r2.append(_explained(error, np.where(spread > _ROUNDING * raw, spread, 0.0)))
         return {
             "mse": interval(float(squares.mean()), np.concatenate(mse)),
             "r2": interval(r_squared(predicted, targets), np.concatenate(r2)),
@@ -254,6 +260,11 @@ def _blocks(num_rows: int, count: int, seed: int) -> Iterator[npt.NDArray[np.flo
     size = max(1, min(count, 20_000_000 // max(num_rows, 1)))
     for start in range(0, count, size):
         yield resamples(num_rows, min(size, count - start), seed + start)
+
+
+def _explained(error: Array, spread: Array) -> Array:
+    """1 - error / spread, and 0 where there is no spread."""
+    return np.where(spread > 0, 1.0 - _ratio(error, spread), 0.0)
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:

@@ -14,7 +14,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from lepton.errors import ConfigurationError, DataError
+from lepton.errors import ConfigurationError, DataError, ModelNotFoundError
+from lepton.models import catalogue
 from lepton.training import run as runs
 from lepton.training.card import model_card
 from lepton.training.config import TrainingConfig
@@ -82,7 +83,7 @@ def train(
         DataError: the data cannot be learned from.
         ConfigurationError: the method lacks a package, or the folder cannot be written.
     """
-    config = replace(config or TrainingConfig(), objective=dataset.objective).resolved()
+    config = _settled(config, dataset)
     _check(dataset, validation)
     path = Path(out).expanduser()
     begun = {
@@ -122,7 +123,7 @@ def fit(
         DataError: the data cannot be learned from.
         ConfigurationError: the method lacks a package.
     """
-    config = replace(config or TrainingConfig(), objective=dataset.objective).resolved()
+    config = _settled(config, dataset)
     _check(dataset, validation)
     scale = Scale.of(dataset)
     scaled_validation = scale.applied(validation) if validation else None
@@ -157,6 +158,15 @@ def cannot_write(path: Path, error: OSError) -> ConfigurationError:
     )
 
 
+def _settled(config: TrainingConfig | None, dataset: Dataset) -> TrainingConfig:
+    """The configuration without what is left open or depends on the working directory."""
+    config = replace(config or TrainingConfig(), objective=dataset.objective).resolved()
+    if config.encoder is None or config.encoder in catalogue.entries():
+        return config
+    path = Path(config.encoder).expanduser()
+    return replace(config, encoder=str(path.resolve())) if path.exists() else config
+
+
 def _check(dataset: Dataset, validation: Dataset | None) -> None:
     if dataset.objective == "single":
         lonely = [label for label, count in dataset.counts().items() if count == 1]
@@ -176,7 +186,7 @@ def _check(dataset: Dataset, validation: Dataset | None) -> None:
 
 @contextmanager
 def _folder(path: Path, begun: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder of the run, locked, with a note of what was begun."""
+    """The folder of the run, locked, with a note of what was begun; gone if it cannot succeed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = next(
@@ -188,6 +198,7 @@ def _folder(path: Path, begun: Mapping[str, Any]) -> Iterator[Path]:
             ),
             None,
         )
+        fresh = folder is None
         if folder is None:
             folder = runs.new_version(path)
             folder.mkdir()
@@ -199,7 +210,13 @@ def _folder(path: Path, begun: Mapping[str, Any]) -> Iterator[Path]:
             lock.close()
             raise ConfigurationError(f"another process is training {folder} right now") from None
         with lock:
-            yield folder
+            try:
+                yield folder
+            except (ConfigurationError, DataError, ModelNotFoundError):
+                # The same command would fail again.
+                if fresh:
+                    shutil.rmtree(folder)
+                raise
             (folder / ".lock").unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
