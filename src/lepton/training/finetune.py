@@ -6,7 +6,7 @@ layer on top is that of `EncoderScorer`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ def fit_finetune(
         module.head.weight.detach().numpy().T.copy(),
         module.head.bias.detach().numpy().copy(),
     )
-    scores, chosen = trained.scores, {"score": judge(trained.scores, held_out)}
+    scores = trained.scores
+    chosen: Mapping[str, Any] = {"score": judge(scores, held_out)}
     if config.counted_terms:
         scorer, scores, chosen = add_terms(scorer, scores, train, held_out, config)
     details = {"encoder": source.name, "epochs": len(trained.curves), **chosen}

@@ -57,7 +57,8 @@ def _components(partitions: Sequence[Indices]) -> Indices:
     first = np.concatenate([starts[inverse] for starts, inverse in leaders])
     second = np.tile(rows, len(partitions))
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    groups: Indices = connected_components(graph, directed=False)[1].astype(np.int64)
+    return groups
 
 
 def _numbered(values: Iterable[Hashable]) -> Indices:

@@ -33,6 +33,7 @@ def html_report(evaluation: Evaluation) -> str:
         plots["ROC"] = _ranking(values["curves"], "roc")
     if "calibration" in values:
         plots["Calibration"] = _calibration(values["calibration"]["bins"])
+    if "coverage" in values:
         plots["Accuracy by coverage"] = _coverage(values["coverage"])
     if values.get("scatter"):
         plots["Predicted and actual"] = _scatter(values["scatter"])

@@ -18,10 +18,11 @@ from lepton.errors import ConfigurationError, DataError, ModelNotFoundError
 from lepton.models import catalogue
 from lepton.training import run as runs
 from lepton.training.card import model_card
+from lepton.training.confidence import calibration, decisions
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.methods import fit_method, fit_one
-from lepton.training.metrics import Interval, calibration, decide, summary
+from lepton.training.metrics import CALIBRATION_ERROR, Interval, decide, summary
 from lepton.training.probabilities import fit_temperature, to_probabilities
 from lepton.training.run import BASELINE, RunManifest
 from lepton.training.scorers import Fitted, ProgressCallback, no_progress
@@ -306,10 +307,12 @@ def _metrics(manifest: RunManifest, fitted: Fitted) -> dict[str, Any]:
         },
         "choices": dict(fitted.details),
     }
-    if held_out.objective == "single":
-        probabilities = to_probabilities(scores, "single", manifest.temperature)
-        _, error = calibration(probabilities.max(axis=1), predicted == held_out.targets)
-        result["held_out"]["calibration_error"] = {"value": error}
+    if held_out.objective != "regression":
+        probabilities = to_probabilities(scores, held_out.objective, manifest.temperature)
+        _, error = calibration(
+            *decisions(probabilities, predicted, held_out.targets, held_out.objective)
+        )
+        result["held_out"][CALIBRATION_ERROR] = {"value": error}
     return result
 
 
