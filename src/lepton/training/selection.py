@@ -26,7 +26,7 @@ _MANY_ROWS = 1000
 
 @dataclass(frozen=True)
 class LinearChoice:
-    """The setting of a linear model that did best, and its scores on rows it had not seen."""
+    """The setting of a linear model that did best, and its scores on rows not fitted to."""
 
     cost: float
     class_weights: bool
