@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lepton.errors import DataError
-from lepton.training import make_dataset
+from lepton.training import grouping, make_dataset
 from lepton.training.dataset import Dataset
 from lepton.training.selection import cross_parts, hold_out
 
@@ -32,6 +32,14 @@ def test_near_duplicates_stay_together(shop: Dataset) -> None:
     groups = dataset.groups
     assert groups[-3] == groups[-2] != groups[-1]
     assert apart(dataset)
+
+
+def test_of_very_many_rows_equal_texts_stay_together(
+    shop: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "MOST_ROWS", 100)
+    dataset = make_dataset([*shop.texts, *[f"{LONG} 1", f"{LONG} 2"] * 6], ["a", "b"] * 51)
+    assert len(set(dataset.groups[-12:])) == 2
 
 
 def test_rewrites_stay_with_their_row(shop: Dataset) -> None:

@@ -10,6 +10,9 @@ import numpy.typing as npt
 from lepton.data.duplicates import duplicate_groups
 from lepton.training.analyzer import normalize
 
+MOST_ROWS = 100_000
+"""Beyond so many, near-duplicates are not looked for: that would take gigabytes."""
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -39,6 +42,8 @@ def group_rows(
     ]
     kept = [_numbered([normalize(text) for text in texts]), _numbered(known)]
     strict = _components(kept)
+    if len(texts) > MOST_ROWS:
+        return strict
     groups = _components([strict, duplicate_groups(texts)])
     for members in by_label:
         if len(np.unique(groups[members])) == 1:

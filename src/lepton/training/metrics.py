@@ -198,12 +198,11 @@ def by_label(
     support = label_counts(predicted, targets, objective, len(labels)).actual
     # [value, low, high; precision, recall, F1; labels]
     found = np.stack([numbers(), *bounds]).astype(float)
-    return {
-        label: LabelSummary(
-            *(Interval(*found[:, kind, index].tolist()) for kind in range(3)), int(support[index])
-        )
-        for index, label in enumerate(labels)
-    }
+    summaries = {}
+    for index, label in enumerate(labels):
+        precision, recall, f1 = (Interval(*found[:, kind, index].tolist()) for kind in range(3))
+        summaries[label] = LabelSummary(precision, recall, f1, int(support[index]))
+    return summaries
 
 
 def confusion_matrix(predicted: Array, targets: Array, outputs: int) -> npt.NDArray[np.int64]:
