@@ -20,8 +20,13 @@ from lepton.training.evaluation import Evaluation, check_measures
 from lepton.training.evaluation import evaluate as evaluate_run
 from lepton.training.loading import load_dataset
 from lepton.training.report import html_report
-from lepton.training.run import locate_run, read_manifest, write_json, write_text
-from lepton.training.trainer import cannot_write
+from lepton.training.run import (
+    cannot_write,
+    locate_run,
+    read_manifest,
+    write_json,
+    write_text,
+)
 
 _REPORT, _VALUES = "report.html", "evaluation.json"
 GATE_EXIT = 3

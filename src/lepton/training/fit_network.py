@@ -36,10 +36,10 @@ def fit_network(
         else hold_out(dataset, config.validation_share, config.seed)
     )
     progress("features", 0, None, {})
-    assert config.max_tokens is not None  # noqa: S101
     file = config.vectors_file
     width = config.width or (vectors_width(file) if file else WIDTH)
     config = replace(config, width=width)
+    assert config.max_tokens is not None  # noqa: S101
     tokenizer = NetworkTokenizer.train(
         train.texts, config.vocabulary_size, config.max_tokens, whole_words=file is not None
     )

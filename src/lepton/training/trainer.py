@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from lepton.errors import ConfigurationError, DataError, ModelNotFoundError
+from lepton.errors import ConfigurationError, DataError
 from lepton.models import catalogue
 from lepton.training import run as runs
+from lepton.training import unfinished
 from lepton.training.card import model_card
 from lepton.training.confidence import calibration, decisions
 from lepton.training.config import TrainingConfig
@@ -29,8 +28,6 @@ from lepton.training.scorers import Fitted, ProgressCallback, no_progress
 from lepton.training.selection import outputs
 from lepton.training.trained_model import TrainedModel
 
-BEGUN = "begun.json"
-"""What an unfinished run was begun with; a run that is begun again with the same continues it."""
 STATE = "state"
 """Folder of what an interrupted training continues from; gone once the run is finished."""
 
@@ -92,7 +89,7 @@ def train(
         "data": dataset.fingerprint(),
         "validation": validation.fingerprint() if validation else None,
     }
-    with _folder(path, begun) as folder:
+    with unfinished.folder_of(path, begun) as folder:
         scale = Scale.of(dataset)
         state = folder / STATE
         state.mkdir(exist_ok=True)
@@ -105,7 +102,7 @@ def train(
             _save_baseline(folder, dataset, scaled_validation, settings, scale, state, progress)
         progress("save", 0, None, {})
         _save(folder, dataset, settings, fitted, scale, source)
-        (folder / BEGUN).unlink()
+        (folder / unfinished.BEGUN).unlink()
         shutil.rmtree(state)
     return folder
 
@@ -149,14 +146,7 @@ def save_model(model: TrainedModel, folder: Path) -> None:
         runs.write_text(folder / runs.CARD, model_card(manifest, {}, ""))
         runs.write_manifest(folder, manifest)
     except OSError as error:
-        raise cannot_write(folder, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> ConfigurationError:
-    """The error for a disk that is full or a folder that may not be written."""
-    return ConfigurationError(
-        f"{path} cannot be written: {error.strerror or error}; what was finished before is kept"
-    )
+        raise runs.cannot_write(folder, error) from error
 
 
 def _settled(config: TrainingConfig | None, dataset: Dataset) -> TrainingConfig:
@@ -183,44 +173,6 @@ def _check(dataset: Dataset, validation: Dataset | None) -> None:
         raise DataError("validation and training data do not have the same labels and objective")
     if len(dataset) < 4:
         raise DataError(f"{len(dataset)} rows are too few to learn from; give at least 4")
-
-
-@contextmanager
-def _folder(path: Path, begun: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder of the run, locked, with a note of what was begun; gone if it cannot succeed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = next(
-            (
-                folder
-                for folder in runs.unfinished_versions(path)
-                if (folder / BEGUN).is_file()
-                and runs.read_json(folder / BEGUN, runs.MAX_MANIFEST_BYTES) == begun
-            ),
-            None,
-        )
-        fresh = folder is None
-        if folder is None:
-            folder = runs.new_version(path)
-            folder.mkdir()
-            runs.write_json(folder / BEGUN, begun)
-        lock = (folder / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise ConfigurationError(f"another process is training {folder} right now") from None
-        with lock:
-            try:
-                yield folder
-            except (ConfigurationError, DataError, ModelNotFoundError):
-                # The same command would fail again.
-                if fresh:
-                    shutil.rmtree(folder)
-                raise
-            (folder / ".lock").unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 def _save(
