@@ -26,8 +26,8 @@ def table(path: Path, rows: Iterable[tuple[str, object]]) -> Path:
 @pytest.fixture
 def single(run: Run, tmp_path: Path) -> tuple[str, str]:
     """A run and its table."""
-    rows = [(f"refund money {row}", "refund") for row in range(ROWS)]
-    rows += [(f"快递 包裹 {row}", "delivery") for row in range(ROWS)]
+    rows = [(f"{row * 7919} refund money", "refund") for row in range(ROWS)]
+    rows += [(f"{row * 7919} 快递 包裹", "delivery") for row in range(ROWS)]
     return trained(run, table(tmp_path / "shop.csv", rows))
 
 
@@ -72,8 +72,8 @@ def test_an_unknown_gate_is_refused_before_anything_is_measured(
 
 
 def test_several_labels_from_a_table_to_scores(run: Run, tmp_path: Path) -> None:
-    rows = [(f"refund money {row}", "refund|en") for row in range(ROWS)]
-    rows += [(f"快递 包裹 {row}", "delivery|zh") for row in range(ROWS)]
+    rows = [(f"{row * 7919} refund money", "refund|en") for row in range(ROWS)]
+    rows += [(f"{row * 7919} 快递 包裹", "delivery|zh") for row in range(ROWS)]
     run_and_data = trained(run, table(tmp_path / "several.csv", rows), "--objective", "multi")
     report, out = tmp_path / "report", tmp_path / "scored.csv"
     gates = ("--gate", "micro_precision=0.9", "--gate", "calibration_error=0.5")
@@ -89,8 +89,8 @@ def test_several_labels_from_a_table_to_scores(run: Run, tmp_path: Path) -> None
 
 
 def test_numbers_from_a_table_to_scores(run: Run, tmp_path: Path) -> None:
-    rows = [(f"refund money {row}", 1.5) for row in range(ROWS)]
-    rows += [(f"快递 包裹 {row}", 4.5) for row in range(ROWS)]
+    rows = [(f"{row * 7919} refund money", 1.5) for row in range(ROWS)]
+    rows += [(f"{row * 7919} 快递 包裹", 4.5) for row in range(ROWS)]
     run_and_data = trained(run, table(tmp_path / "numbers.csv", rows))
     report, out = tmp_path / "report", tmp_path / "scored.csv"
     gates = ("--gate", "r2=0.9", "--gate", "mse=0.5")

@@ -131,6 +131,6 @@ def test_an_encoder_is_found_from_every_folder(
     monkeypatch.chdir(Path(encoder).parent)
     config = TrainingConfig(method="head", encoder=Path(encoder).name)
     run = train(shop, config, out=tmp_path / "shop")
-    assert read_manifest(run).config.encoder == encoder
+    assert read_manifest(run).config.encoder == str(Path(encoder).resolve())
     monkeypatch.chdir(tmp_path)
     assert TrainedModel.load(run).scores(shop.texts[:1]).shape == (1, 3)

@@ -22,8 +22,8 @@ def group_rows(
     """A number for every row, shared by what belongs together.
 
     Equal texts, rows of one origin, near-duplicates, and whatever these link belong together. A
-    label that would be left with a single group is grouped without near-duplicates: texts made from
-    one pattern can all be near each other, and none could be judged.
+    label of which one group would hold more than half is grouped without near-duplicates: texts
+    made from one pattern are all near each other, and whoever judges them would have seen none.
 
     Args:
         texts: of the rows.
@@ -46,7 +46,8 @@ def group_rows(
         return strict
     groups = _components([strict, duplicate_groups(texts)])
     for members in by_label:
-        if len(np.unique(groups[members])) == 1:
+        sizes = np.unique(groups[members], return_counts=True)[1]
+        if 2 * sizes.max(initial=0) > len(members):
             groups[members] = len(texts) + strict[members]
     return groups
 
