@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from lepton.data.augmentation import GROUP, METHOD
+from lepton.training.loading import load_dataset
+
 Run = Callable[..., Result]
 
 
@@ -107,3 +110,71 @@ def test_an_interruption_says_how_to_go_on(
     monkeypatch.undo()
     assert train(run, table).exit_code == 0
     assert [path.name for path in (table.parent / "runs").iterdir()] == ["shop@1"]
+
+
+def test_a_file_of_vectors_gives_a_network_its_width(run: Run, table: Path) -> None:
+    vectors = table.parent / "glove.txt"
+    numbers = " ".join(["0.1"] * 50)
+    vectors.write_text(f"refund {numbers}\nmoney {numbers}\n包裹 {numbers}\n")
+    out = table.parent / "runs" / "bag"
+    options = ("--method", "bag", "--epochs", "1", "--vectors", str(vectors))
+    trained = run("train", str(table), "--out", str(out), *options)
+    assert trained.exit_code == 0, trained.output
+    assert json.loads((out.with_name("bag@1") / "run.json").read_text())["model"]["width"] == 50
+    out = out.with_name("other")
+    failed = run("train", str(table), "--out", str(out), *options, "--width", "8")
+    assert failed.exit_code == 2
+    assert "50 numbers, not 8" in " ".join(failed.stderr.split())
+    assert [path.name for path in out.parent.iterdir()] == ["bag@1"]
+
+
+def test_sizes_of_a_network_are_options(run: Run, table: Path) -> None:
+    sizes = {"width": 16, "heads": 2, "layers": 1, "feed-forward": 24, "vocabulary-size": 60}
+    others = {"dropout": 0.2, "validation-share": 0.3, "max-gradient-norm": 2.0}
+    given = [part for name, value in (sizes | others).items() for part in (f"--{name}", str(value))]
+    out = table.parent / "runs" / "small"
+    options = ("--method", "transformer", "--epochs", "1")
+    trained = run("train", str(table), "--out", str(out), *options, *given)
+    assert trained.exit_code == 0, trained.output
+    written = json.loads((out.with_name("small@1") / "run.json").read_text())
+    for name, value in (sizes | others).items():
+        assert written["config"][name.replace("-", "_")] == value
+    assert written["model"]["feed_forward"] == 24
+    refused = run("train", str(table), "--out", str(out), *options, "--width", "50")
+    assert refused.exit_code == 2
+    assert "heads" in refused.stderr
+    assert [path.name for path in out.parent.iterdir()] == ["small@1"]
+
+
+@pytest.mark.parametrize("method", ["linear", "bag"])
+def test_few_texts_are_enough_or_refused(run: Run, table: Path, method: str) -> None:
+    out = table.parent / "runs" / "few"
+    command = ("train", str(table), "--out", str(out), "--method", method)
+    texts = {"refund": ["money", "card", "bank"], "delivery": ["parcel", "late", "courier"]}
+    rows = [f"{text},{label}" for label, some in texts.items() for text in some]
+    table.write_text("\n".join(["question,intent", *rows]))
+    assert run(*command, "--width", "8").exit_code == 0
+    table.write_text("\n".join(["question,intent", *["same,refund", "same,delivery"] * 4]))
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert "validation data" in " ".join(refused.stderr.split())
+    assert [path.name for path in out.parent.iterdir()] == ["few@1"]
+
+
+def test_rewritten_rows_know_what_they_were_made_from(run: Run, table: Path) -> None:
+    dev = table.with_name("dev.csv")
+    dev.write_text("question,intent\ngive my money back,refund\n包裹 在 哪里,delivery\n")
+    first, second = table.with_name("first.csv"), table.with_name("second.csv")
+    for source, out in ((table, first), (first, second)):
+        done = run("data", "augment", str(source), "--dev", str(dev), "--out", str(out))
+        assert done.exit_code == 0, done.output
+    with second.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["question", "intent", METHOD, GROUP]
+    originals = {row[GROUP]: row for row in rows if not row[METHOD]}
+    assert len(originals) == 80
+    rewritten = [row for row in rows if row[METHOD]]
+    assert len(rewritten) > 100
+    assert all(row["intent"] == originals[row[GROUP]]["intent"] for row in rewritten)
+    dataset = load_dataset(second).dataset
+    assert dataset.origins == tuple(row[GROUP] for row in rows)

@@ -48,6 +48,22 @@ def linear_run(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(shop, TrainingConfig(method="linear"), out=out)
 
 
+@pytest.fixture(scope="session")
+def several(shop: Dataset) -> Dataset:
+    """The texts with their label and their language."""
+    both = [
+        (shop.labels[target], "zh" if index % 2 else "en")
+        for index, target in enumerate(shop.targets)
+    ]
+    return make_dataset(shop.texts, both)
+
+
+@pytest.fixture(scope="session")
+def numbers(shop: Dataset) -> Dataset:
+    """The texts with numbers that go by their length."""
+    return make_dataset(shop.texts, [len(text) + 0.5 for text in shop.texts])
+
+
 @pytest.fixture
 def make_sentences() -> Callable[..., tuple[list[str], list[str]]]:
     return sentences

@@ -101,20 +101,36 @@ def test_a_label_with_one_row_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_numbers_and_several_labels(shop: Dataset, tmp_path: Path) -> None:
-    lengths = [float(len(text)) + 0.5 for text in shop.texts]
-    numbers = train(
-        make_dataset(shop.texts, lengths), TrainingConfig(method="linear"), out=tmp_path / "n"
+def test_numbers_and_several_labels(several: Dataset, numbers: Dataset, tmp_path: Path) -> None:
+    config = TrainingConfig(method="linear")
+    run = train(numbers, config, out=tmp_path / "n")
+    values = [entry.value for entry in TrainedModel.load(run).predict(numbers.texts)]
+    assert np.corrcoef(values, numbers.targets)[0, 1] > 0.9  # type: ignore[arg-type]
+    run = train(several, config, out=tmp_path / "m")
+    metrics = json.loads((run / "metrics.json").read_text())["held_out"]
+    assert {"micro_precision", "micro_recall", "calibration_error"} <= set(metrics)
+    predictions = TrainedModel.load(run).predict(several.texts)
+    chosen = np.asarray(
+        [[label in entry.labels for label in several.labels] for entry in predictions]
     )
-    values = [entry.value for entry in TrainedModel.load(numbers).predict(shop.texts)]
-    assert np.corrcoef(values, lengths)[0, 1] > 0.9  # type: ignore[arg-type]
-    both = [
-        (shop.labels[target], "zh" if index % 2 else "en")
-        for index, target in enumerate(shop.targets)
-    ]
-    several = train(
-        make_dataset(shop.texts, both), TrainingConfig(method="linear"), out=tmp_path / "m"
-    )
-    predictions = TrainedModel.load(several).predict(shop.texts)
-    right = [set(p.labels) == set(b) for p, b in zip(predictions, both, strict=True)]
-    assert np.mean(right) > 0.9
+    assert (chosen == several.targets).all(axis=1).mean() > 0.9
+
+
+def test_what_cannot_be_trained_leaves_nothing(shop: Dataset, tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("refund 1 2\nmoney 3 4\n")
+    config = TrainingConfig(method="bag", vectors=str(vectors), width=3)
+    with pytest.raises(DataError, match="2 numbers, not 3"):
+        train(shop, config, out=tmp_path / "runs" / "shop")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_an_encoder_is_found_from_every_folder(
+    shop: Dataset, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(encoder).parent)
+    config = TrainingConfig(method="head", encoder=Path(encoder).name)
+    run = train(shop, config, out=tmp_path / "shop")
+    assert read_manifest(run).config.encoder == str(Path(encoder).resolve())
+    monkeypatch.chdir(tmp_path)
+    assert TrainedModel.load(run).scores(shop.texts[:1]).shape == (1, 3)

@@ -469,6 +469,18 @@ CHINESE: dict[str, str] = {
     "Word vectors: trained on the data, or GloVe or word2vec text.": (
         "词向量：用数据训练，或读取 GloVe、word2vec 文本。"
     ),
+    "Share of DATA to choose on, for networks and finetune without --validation.": (
+        "没有 --validation 时，神经网络和 finetune 从 DATA 中留出用于选择的比例。"
+    ),
+    "Share of values dropped while a network learns.": "网络学习时随机丢弃的数值比例。",
+    "Length that longer gradients are cut to.": "梯度超过此长度时裁剪到此长度。",
+    "Most tokens a network knows.": "网络词表的最大 token 数。",
+    "Of a network's vectors; that of the --vectors file, or 128, if not given.": (
+        "网络向量的宽度；不给出则取 --vectors 文件的宽度，否则为 128。"
+    ),
+    "Of a transformer.": "transformer 的层数。",
+    "Of a transformer; they divide its width.": "transformer 的注意力头数；须能整除其宽度。",
+    "Width inside a transformer's layer.": "transformer 层内前馈部分的宽度。",
     "Folder of a run, or a name: its newest version.": "运行的文件夹，或名称：取其最新版本。",
     "Column with the text; may be repeated. Guessed.": "文本列；可多次给出；自动猜测。",
     "Column with the label. Guessed.": "标签列；自动猜测。",

@@ -14,9 +14,16 @@ from lepton.cli import tables
 from lepton.cli.console import note, output
 from lepton.cli.language import chinese, say
 from lepton.data import report
-from lepton.data.augmentation import Augmented, augment, measure_gain, wanted_rows
+from lepton.data.augmentation import (
+    GROUP,
+    METHOD,
+    Augmented,
+    augment,
+    measure_gain,
+    wanted_rows,
+)
 from lepton.data.cleaning import Cleaning, CleaningOptions, Conflicts, Removal
-from lepton.data.duplicates import NEAR, duplicate_groups, find_leaks
+from lepton.data.duplicates import NEAR, duplicate_groups, find_leaks, text_hash
 from lepton.data.profiling import profile
 from lepton.data.reading import read_table
 from lepton.data.rewriting import METHODS, load_lexicon, synonyms
@@ -343,14 +350,22 @@ def _report_leaks(train: Table, test: Table, near: float) -> bool:
 
 
 def _write_augmented(table: Table, added: list[Augmented], out: Path, force: bool) -> None:
-    text_index = table.columns.index(table.text_columns[0])
-    others = [table.columns.index(name) for name in table.text_columns[1:]]
-    with TableWriter(out, (*table.columns, "augmentation"), force=force) as writer:
-        for row in table.rows:
-            writer.write((*row.values, None))
+    """The table, then the new rows; what the columns of an earlier augmentation say is kept."""
+    own = {name: _values(table, name) for name in (METHOD, GROUP)}
+    groups = [
+        group or f"{text_hash(text):016x}"
+        for group, text in zip(own[GROUP], table.texts, strict=True)
+    ]
+    kept = [index for index, name in enumerate(table.columns) if name not in own]
+    names = [table.columns[index] for index in kept]
+    with TableWriter(out, (*names, METHOD, GROUP), force=force) as writer:
+        for row, method, group in zip(table.rows, own[METHOD], groups, strict=True):
+            writer.write((*(row.values[index] for index in kept), method, group))
         for new in added:
-            values = list(table.rows[new.source].values)
-            values[text_index] = new.text
-            for index in others:
-                values[index] = None
-            writer.write((*values, new.method))
+            values = dict(zip(table.columns, table.rows[new.source].values, strict=True))
+            values |= dict.fromkeys(table.text_columns) | {table.text_columns[0]: new.text}
+            writer.write((*(values[name] for name in names), new.method, groups[new.source]))
+
+
+def _values(table: Table, column: str) -> list[str | None]:
+    return table.column(column) if column in table.columns else [None] * len(table)

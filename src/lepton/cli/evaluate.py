@@ -10,17 +10,25 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lepton.cli import options
+from lepton.cli import options, tables
 from lepton.cli import training_options as shared
 from lepton.cli.console import fail, notices, output
 from lepton.cli.language import say
+from lepton.data.writing import check_free
 from lepton.errors import RequestError
-from lepton.training.evaluation import Evaluation
+from lepton.training.evaluation import Evaluation, check_measures
 from lepton.training.evaluation import evaluate as evaluate_run
 from lepton.training.loading import load_dataset
 from lepton.training.report import html_report
-from lepton.training.run import locate_run, read_manifest, write_json, write_text
+from lepton.training.run import (
+    cannot_write,
+    locate_run,
+    read_manifest,
+    write_json,
+    write_text,
+)
 
+_REPORT, _VALUES = "report.html", "evaluation.json"
 GATE_EXIT = 3
 """Exit code when a measure misses its bound."""
 
@@ -46,12 +54,16 @@ def evaluate(
             help="Exit with code 3 if a measure misses its bound, such as macro_f1=0.9.",
         ),
     ] = None,
+    force: tables.Force = False,
     seed: Annotated[int, typer.Option(help="Of resampling and of typos that are added.")] = 0,
     as_json: options.Json = False,
 ) -> None:
     """Measure a run on labelled rows, with intervals, slices, mistakes, and linear beside it."""
     bounds = dict(_bound(entry) for entry in gate or ())
     manifest = read_manifest(locate_run(run))
+    check_measures(bounds, manifest.objective)
+    for name in (_REPORT, _VALUES) if out is not None else ():
+        check_free(out / name, force=force)
     loaded = load_dataset(
         data,
         text=text,
@@ -63,20 +75,28 @@ def evaluate(
     with notices.status(say("Evaluating")):
         evaluation = evaluate_run(run, loaded.dataset, against=against, seed=seed)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "evaluation.json", evaluation.values)
-        write_text(out / "report.html", html_report(evaluation))
+        _write(evaluation, out)
     if as_json:
         output.print_json(json.dumps(evaluation.values))
     else:
         output.print(_table(evaluation))
         if out is not None:
-            output.print(f"[green]✓[/] {escape(str(out / 'report.html'))}", highlight=False)
+            output.print(f"[green]✓[/] {escape(str(out / _REPORT))}", highlight=False)
     failures = evaluation.failures(bounds)
     for failure in failures:
         fail(failure)
     if failures:
         raise typer.Exit(GATE_EXIT)
+
+
+def _write(evaluation: Evaluation, out: Path) -> None:
+    page = html_report(evaluation)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / _VALUES, evaluation.values)
+        write_text(out / _REPORT, page)
+    except OSError as error:
+        raise cannot_write(out, error) from error
 
 
 def _bound(entry: str) -> tuple[str, float]:

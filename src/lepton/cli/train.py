@@ -61,6 +61,13 @@ def train(
             help="Counted terms beside an encoder's vectors, where they help.",
         ),
     ] = True,
+    validation_share: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of DATA to choose on, for networks and finetune without --validation.",
+        ),
+    ] = _DEFAULT.validation_share,
     seed: Annotated[int, typer.Option(help="Makes training repeatable.")] = 0,
     class_weights: Annotated[
         bool, typer.Option("--class-weights", help="Weigh rare labels up.")
@@ -102,6 +109,20 @@ def train(
         float,
         typer.Option(min=0.0, help="Share of doubt in each label.", rich_help_panel=_NETWORK),
     ] = _DEFAULT.label_smoothing,
+    dropout: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Share of values dropped while a network learns.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = _DEFAULT.dropout,
+    max_gradient_norm: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Length that longer gradients are cut to.", rich_help_panel=_NETWORK
+        ),
+    ] = _DEFAULT.max_gradient_norm,
     max_tokens: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Tokens of a text read.", rich_help_panel=_NETWORK),
@@ -127,6 +148,43 @@ def train(
             rich_help_panel=_NETWORK,
         ),
     ] = None,
+    vocabulary_size: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Most tokens a network knows.", rich_help_panel=_NETWORK
+        ),
+    ] = _DEFAULT.vocabulary_size,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Of a network's vectors; that of the --vectors file, or 128, if not given.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    layers: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Of a transformer.", rich_help_panel=_NETWORK),
+    ] = _DEFAULT.layers,
+    heads: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Of a transformer; they divide its width.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = _DEFAULT.heads,
+    feed_forward: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Width inside a transformer's layer.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = _DEFAULT.feed_forward,
     as_json: options.Json = False,
 ) -> None:
     """Train a model on a table of texts and leave a run behind; interrupted, it is continued."""
@@ -135,6 +193,7 @@ def train(
         objective=objective.value if objective else None,
         encoder=encoder,
         counted_terms=counted_terms,
+        validation_share=validation_share,
         seed=seed,
         class_weights=class_weights,
         epochs=epochs,
@@ -146,9 +205,16 @@ def train(
         warmup_share=warmup,
         patience=patience,
         label_smoothing=label_smoothing,
+        max_gradient_norm=max_gradient_norm,
         max_tokens=max_tokens,
         frozen_layers=frozen_layers,
         precision=precision.value,
+        vocabulary_size=vocabulary_size,
+        width=width,
+        heads=heads,
+        layers=layers,
+        feed_forward=feed_forward,
+        dropout=dropout,
         vectors=vectors,
     )
     try:

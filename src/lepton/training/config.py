@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from lepton.errors import ConfigurationError
@@ -19,6 +20,10 @@ METHODS: tuple[Method, ...] = get_args(Method)
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+CORPUS = "word2vec"
+"""The value of ``vectors`` that learns them from the corpus."""
+WIDTH = 128
+"""Of a network whose width nothing else decides."""
 ARCHITECTURES: tuple[Method, ...] = ("bag", "cnn", "bilstm", "transformer")
 """Methods that train a network of our own from nothing."""
 
@@ -61,7 +66,8 @@ class TrainingConfig:
     a model without them can classify a vector as well as a text."""
     seed: int = 0
     validation_share: float = 0.15
-    """Share of the rows on which choices are made, where no validation data is given."""
+    """Share of the rows that networks and `finetune` are judged on, where no validation data is
+    given."""
     fields: int = 1
     """Columns of a table that a text is made of, each on a line of its own and the last with all
     the rest; `head` gives each a vector."""
@@ -88,8 +94,10 @@ class TrainingConfig:
     precision: Precision = "float32"
     """Of the products inside a tuned encoder; weights and their updates are float32 always."""
     vocabulary_size: int = 10_000
-    width: int = 128
+    width: int | None = None
+    """Of a network's vectors. None: that of the file of ``vectors``, or 128."""
     heads: int = 4
+    """Of `transformer`; its width must be a multiple of them."""
     layers: int = 2
     feed_forward: int = 512
     dropout: float = 0.1
@@ -117,11 +125,11 @@ class TrainingConfig:
                 raise ConfigurationError(
                     f"{name} must be from 0 to below 1, not {getattr(self, name)}"
                 )
-        for name in ("learning_rate", "max_gradient_norm"):
+        for name in ("learning_rate", "max_gradient_norm", "validation_share"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be above 0, not {value}")
-        if self.width % self.heads:
+        if self.method == "transformer" and self.width is not None and self.width % self.heads:
             raise ConfigurationError(
                 f"width {self.width} must be a multiple of the number of heads, {self.heads}"
             )
@@ -137,7 +145,15 @@ class TrainingConfig:
             batch_size=self.batch_size or defaults.batch_size,
             learning_rate=self.learning_rate or defaults.learning_rate,
             max_tokens=self.max_tokens or defaults.max_tokens,
+            width=self.width if self.vectors_file else self.width or WIDTH,
         )
+
+    @property
+    def vectors_file(self) -> Path | None:
+        """The file that word vectors are read from."""
+        if self.vectors is None or self.vectors == CORPUS:
+            return None
+        return Path(self.vectors).expanduser()
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object of every field."""

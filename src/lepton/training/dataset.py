@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from lepton.errors import DataError
 from lepton.training.config import Objective
+from lepton.training.grouping import Indices, group_rows
 
 Target = str | Sequence[str] | float | int | bool | None
 MISSING = frozenset({"", "nan"})
@@ -34,6 +36,8 @@ class Dataset:
     targets: npt.NDArray[Any]
     labels: tuple[str, ...]
     objective: Objective
+    origins: tuple[Hashable | None, ...] | None = None
+    """What each row was made from, as `lepton data augment` notes it; None: nothing is known."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -42,15 +46,34 @@ class Dataset:
         """The rows at ``indices``, in that order."""
         chosen = np.fromiter(indices, np.int64)
         texts = tuple(self.texts[index] for index in chosen)
-        return replace(self, texts=texts, targets=self.targets[chosen])
+        origins = self.origins and tuple(self.origins[index] for index in chosen)
+        return replace(self, texts=texts, targets=self.targets[chosen], origins=origins)
 
     def joined(self, other: Dataset) -> Dataset:
         """These rows, then those of ``other``, which has the same labels."""
         targets = np.concatenate([self.targets, other.targets])
-        return replace(self, texts=self.texts + other.texts, targets=targets)
+        origins = None
+        if self.origins or other.origins:
+            origins = (self.origins or (None,) * len(self)) + (
+                other.origins or (None,) * len(other)
+            )
+        return replace(self, texts=self.texts + other.texts, targets=targets, origins=origins)
+
+    @cached_property
+    def groups(self) -> Indices:
+        """A number for every row, shared by those that no split may part; see `group_rows`."""
+        return group_rows(self.texts, self.origins, self.by_label())
+
+    def by_label(self) -> list[Indices]:
+        """The rows of each label; for a regression all rows, once."""
+        if self.objective == "regression":
+            return [np.arange(len(self))]
+        if self.objective == "multi":
+            return [np.flatnonzero(column) for column in self.targets.T]
+        return [np.flatnonzero(self.targets == index) for index in range(len(self.labels))]
 
     def fingerprint(self) -> str:
-        """SHA-256 over texts, targets and labels: equal for equal data in equal order."""
+        """SHA-256 over texts, targets, labels and origins: equal for equal data in equal order."""
         digest = hashlib.sha256()
         digest.update("\0".join((self.objective, *self.labels)).encode("utf-8", "surrogatepass"))
         for text in self.texts:
@@ -58,6 +81,8 @@ class Dataset:
             digest.update(len(encoded).to_bytes(8, "little"))
             digest.update(encoded)
         digest.update(np.ascontiguousarray(self.targets).tobytes())
+        if self.origins:
+            digest.update(repr(self.origins).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def counts(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton.errors import ConfigurationError, DataError
+from lepton.training.confidence import calibration, coverage_curve, decisions, threshold_for
+from lepton.training.config import Objective
+from lepton.training.curves import ranking_curves, scatter
 from lepton.training.dataset import Dataset
 from lepton.training.metrics import (
+    CALIBRATION_ERROR,
+    LOWER_IS_BETTER,
     Interval,
     by_label,
-    calibration,
     confusion_matrix,
-    coverage_curve,
     decide,
     mcnemar,
+    measures,
     summary,
-    threshold_for,
 )
 from lepton.training.probabilities import fit_temperature, negative_log_likelihood
 from lepton.training.run import BASELINE, CURVES, is_run, locate_run
@@ -30,7 +33,6 @@ from lepton.training.trained_model import TrainedModel
 
 WORST = 25
 _TARGET_ACCURACIES = (0.9, 0.95, 0.98, 0.99)
-_CURVE_POINTS = 200
 
 StageCallback = Callable[[str], object]
 
@@ -63,19 +65,30 @@ class Evaluation:
         Raises:
             ConfigurationError: a name is not measured.
         """
+        check_measures(least, self.values["objective"])
         failed = []
         for name, bound in least.items():
-            if name not in self.metrics:
-                raise ConfigurationError(
-                    f"{name!r} is not measured; choose among: {', '.join(self.metrics)}"
-                )
             value = self.metrics[name]
-            lower_is_better = name in ("mse", "calibration_error")
+            lower_is_better = name in LOWER_IS_BETTER
             if value > bound if lower_is_better else value < bound:
                 failed.append(
                     f"{name} {value:.4f} is {'over' if lower_is_better else 'under'} {bound:g}"
                 )
         return failed
+
+
+def check_measures(names: Iterable[str], objective: Objective) -> None:
+    """Refuse a name that is not measured.
+
+    Raises:
+        ConfigurationError: a name is none of the headline numbers of the objective.
+    """
+    known = measures(objective)
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"{unknown[0]!r:.80} is not measured; choose among: {', '.join(known)}"
+        )
 
 
 def evaluate(
@@ -115,16 +128,18 @@ def evaluate(
         "seen_in_training": dataset.fingerprint() == model.manifest.data_fingerprint,
         "metrics": _intervals(_summary(answers, dataset, seed)),
     }
-    if dataset.objective != "regression":
-        values["by_label"] = by_label(
-            answers.predicted, dataset.targets, dataset.objective, model.labels
-        )
-        values["curves"] = _ranking_curves(answers, dataset)
-    if dataset.objective == "single":
-        values |= _decisions(answers, dataset)
-        values["metrics"]["calibration_error"] = {"value": values["calibration"]["error"]}
+    if dataset.objective == "regression":
+        values["scatter"] = scatter(answers.predicted, dataset.targets)
     else:
-        values["scatter"] = _scatter(answers, dataset)
+        labels = by_label(
+            answers.predicted, dataset.targets, dataset.objective, model.labels, seed=seed
+        )
+        values["by_label"] = {label: asdict(numbers) for label, numbers in labels.items()}
+        values["curves"] = ranking_curves(model.as_probabilities(answers.scores), dataset)
+        values["calibration"] = _calibration(answers, dataset)
+        values["metrics"][CALIBRATION_ERROR] = {"value": values["calibration"]["error"]}
+    if dataset.objective == "single":
+        values |= _thresholds(answers, dataset)
     on_stage("slices")
     values["slices"] = _slices(model, answers, dataset, seed)
     values["worst"] = _worst(answers, dataset)
@@ -162,69 +177,37 @@ def _intervals(numbers: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
     return {name: asdict(number) for name, number in numbers.items()}
 
 
-def _decisions(answers: Answers, dataset: Dataset) -> dict[str, Any]:
-    """Confusion, calibration and what a threshold would do."""
+def _calibration(answers: Answers, dataset: Dataset) -> dict[str, Any]:
     probabilities = answers.model.as_probabilities(answers.scores)
-    confidence = probabilities.max(axis=1)
-    bins, error = calibration(confidence, answers.right)
+    bins, error = calibration(
+        *decisions(probabilities, answers.predicted, dataset.targets, dataset.objective)
+    )
     temperature = answers.model.manifest.temperature
-    matrix = confusion_matrix(answers.predicted, dataset.targets, len(dataset.labels))
-    thresholds = {
-        f"{accuracy:g}": threshold_for(confidence, answers.right, accuracy)
-        for accuracy in _TARGET_ACCURACIES
+    return {
+        "temperature": temperature,
+        "bins": bins,
+        "error": error,
+        "log_loss": negative_log_likelihood(
+            answers.scores, dataset.targets, dataset.objective, temperature
+        ),
+        "best_temperature_here": fit_temperature(
+            answers.scores, dataset.targets, dataset.objective
+        ),
     }
+
+
+def _thresholds(answers: Answers, dataset: Dataset) -> dict[str, Any]:
+    """Confusion, and what a threshold would do."""
+    confidence = answers.model.as_probabilities(answers.scores).max(axis=1)
+    matrix = confusion_matrix(answers.predicted, dataset.targets, len(dataset.labels))
     return {
         "confusion": matrix.tolist(),
-        "calibration": {
-            "temperature": temperature,
-            "bins": bins,
-            "error": error,
-            "log_loss": negative_log_likelihood(
-                answers.scores, dataset.targets, "single", temperature
-            ),
-            "best_temperature_here": fit_temperature(answers.scores, dataset.targets, "single"),
-        },
         "coverage": coverage_curve(confidence, answers.right),
-        "threshold_for_accuracy": thresholds,
+        "threshold_for_accuracy": {
+            f"{accuracy:g}": threshold_for(confidence, answers.right, accuracy)
+            for accuracy in _TARGET_ACCURACIES
+        },
     }
-
-
-def _ranking_curves(answers: Answers, dataset: Dataset) -> dict[str, Any]:
-    """Precision-recall and ROC of each label against the rest, thinned out for drawing."""
-    from sklearn.metrics import auc as area
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
-
-    chances = answers.model.as_probabilities(answers.scores)
-    curves = {}
-    for index, label in enumerate(dataset.labels):
-        actual = (
-            dataset.targets == index
-            if dataset.objective == "single"
-            else dataset.targets[:, index] > 0.5
-        )
-        if actual.all() or not actual.any():
-            continue
-        precision, recall, _ = precision_recall_curve(actual, chances[:, index])
-        false, true, _ = roc_curve(actual, chances[:, index])
-        curves[label] = {
-            "average_precision": float(average_precision_score(actual, chances[:, index])),
-            "roc_auc": float(area(false, true)),
-            "precision_recall": _thinned(recall, precision),
-            "roc": _thinned(false, true),
-        }
-    return curves
-
-
-def _thinned(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> list[list[float]]:
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), _CURVE_POINTS)).astype(int))
-    return [[round(float(x[i]), 5), round(float(y[i]), 5)] for i in kept]
-
-
-def _scatter(answers: Answers, dataset: Dataset) -> list[list[float]]:
-    if dataset.objective != "regression":
-        return []
-    kept = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), 1000)).astype(int))
-    return [[float(dataset.targets[i]), float(answers.predicted[i])] for i in kept]
 
 
 def _slices(

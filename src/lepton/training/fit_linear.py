@@ -18,7 +18,11 @@ def fit_linear_method(
     state: Path,  # noqa: ARG001
     progress: ProgressCallback,
 ) -> Fitted:
-    """Fit TF-IDF and a linear model; choices on ``validation``, or by cross-validation."""
+    """Fit TF-IDF and a linear model; choices on ``validation``, or by cross-validation.
+
+    The vocabulary and the rarity of terms are those of all of the dataset's texts in every fold:
+    what a fold is judged on has lent its words, not its labels.
+    """
     progress("features", 0, None, {})
     features = fit_features(dataset.texts)
     matrix = sparse_matrix(features.rows(dataset.texts))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lepton.training.config import TrainingConfig
+from lepton.training.config import WIDTH, TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.loop import Floats, Indices, Loop
 from lepton.training.networks.scorer import NetworkScorer
@@ -16,7 +17,7 @@ from lepton.training.networks.tokens import NetworkTokenizer, padded
 from lepton.training.networks.torch_executor import TorchNetwork
 from lepton.training.scorers import Fitted, ProgressCallback
 from lepton.training.selection import hold_out, outputs
-from lepton.training.vectors import CORPUS, corpus_vectors, read_vectors
+from lepton.training.vectors import corpus_vectors, read_vectors, vectors_width
 
 _VALIDATION_BATCH = 128
 
@@ -35,10 +36,12 @@ def fit_network(
         else hold_out(dataset, config.validation_share, config.seed)
     )
     progress("features", 0, None, {})
+    file = config.vectors_file
+    width = config.width or (vectors_width(file) if file else WIDTH)
+    config = replace(config, width=width)
     assert config.max_tokens is not None  # noqa: S101
-    from_file = config.vectors is not None and config.vectors != CORPUS
     tokenizer = NetworkTokenizer.train(
-        train.texts, config.vocabulary_size, config.max_tokens, whole_words=from_file
+        train.texts, config.vocabulary_size, config.max_tokens, whole_words=file is not None
     )
     rows = tokenizer.encode(train.texts)
     held_out_rows = tokenizer.encode(held_out.texts)
@@ -46,9 +49,9 @@ def fit_network(
     if config.vectors is not None:
         progress("vectors", 0, None, {})
         vectors = (
-            read_vectors(Path(config.vectors), tokenizer.pieces(), config.width)
-            if from_file
-            else corpus_vectors(rows, tokenizer.size, config.width, config.seed)
+            read_vectors(file, tokenizer.pieces(), width)
+            if file
+            else corpus_vectors(rows, tokenizer.size, width, config.seed)
         )
     torch.manual_seed(config.seed)
     network = build(config.method, config, tokenizer.size, outputs(dataset))
@@ -69,8 +72,8 @@ def fit_network(
         return found
 
     lengths = np.asarray([len(row) for row in rows], np.int64)
-    file = state / f"{config.method}.pt"
-    trained = Loop(module, train, lengths, score, validate, held_out, config, file, progress).run()
+    kept = state / f"{config.method}.pt"
+    trained = Loop(module, train, lengths, score, validate, held_out, config, kept, progress).run()
     details = {
         "score": trained.score,
         "epochs": len(trained.curves),

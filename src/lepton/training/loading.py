@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lepton.data.augmentation import GROUP
 from lepton.data.reading import ReadProgress, read_table
 from lepton.errors import DataError
 from lepton.training.config import Objective
@@ -53,6 +54,8 @@ def load_dataset(
         labels=labels,
         source=table.source,
     )
+    if GROUP in complete.columns:
+        dataset = replace(dataset, origins=tuple(complete.column(GROUP)))
     return LoadedData(
         dataset,
         unlabelled,

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as f
 
+from lepton.errors import ConfigurationError
 from lepton.files import replaced
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
@@ -111,7 +112,11 @@ class Loop:
         self.best_scores: Floats = np.zeros(0, np.float32)
 
     def run(self) -> Trained:
-        """Train to the end, or to where `patience` is used up."""
+        """Train to the end, or to where `patience` is used up.
+
+        Raises:
+            ConfigurationError: the loss, a score or a weight is no finite number any more.
+        """
         self._restore()
         saved = time.monotonic()
         while self.place.epoch < self.epochs and self.place.stale < self.config.patience:
@@ -134,6 +139,7 @@ class Loop:
         # The mean over all batches of a step, whose last group may be short.
         first = place.batch - place.batch % config.accumulation
         together = min(config.accumulation, self.batches_per_epoch - first)
+        self._check_finite(loss.detach())
         (loss / together).backward()  # type: ignore[no-untyped-call]
         place.loss_sum += float(loss.detach())
         place.batch += 1
@@ -159,6 +165,7 @@ class Loop:
                 torch.from_numpy(scores),
                 torch.from_numpy(np.asarray(self.validation.targets)).to(self.targets.dtype),
             )
+        self._check_finite(loss, torch.from_numpy(scores), *self.parameters)
         score = judge(scores, self.validation)
         place.curves.append(
             {
@@ -180,6 +187,13 @@ class Loop:
             if self.config.schedule == "plateau":
                 place.plateau_factor *= 0.5
         place.epoch, place.batch, place.loss_sum = place.epoch + 1, 0, 0.0
+
+    def _check_finite(self, *values: Tensor) -> None:
+        if not all(bool(torch.isfinite(value).all()) for value in values):
+            raise ConfigurationError(
+                f"training diverged in epoch {self.place.epoch + 1}: the numbers are no longer "
+                f"finite. Give a learning rate below {self.config.learning_rate:g}"
+            )
 
     def _learning_rate(self) -> float:
         return learning_rate(self.config, self.place.step, self.steps) * self.place.plateau_factor

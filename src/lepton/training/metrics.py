@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,11 @@ from lepton.training.config import Objective
 
 Array = npt.NDArray[Any]
 
+CALIBRATION_ERROR = "calibration_error"
+LOWER_IS_BETTER = frozenset({"mse", CALIBRATION_ERROR})
+_ROUNDING = 1e-12
+"""A spread below this share of the sum of squares is an error of rounding."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -21,6 +26,17 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """How well one label is told."""
+
+    precision: Interval
+    recall: Interval
+    f1: Interval
+    support: int
+    """Rows that have it."""
 
 
 def decide(scores: Array, objective: Objective) -> Array:
@@ -43,8 +59,9 @@ def validation_score(predicted: Array, targets: Array, objective: Objective, out
 
 def r_squared(predicted: Array, targets: Array) -> float:
     """1 - residual / total sum of squares; 0 where all targets are equal."""
-    total = float(((targets - targets.mean()) ** 2).sum())
-    return 1.0 - float(((targets - predicted) ** 2).sum()) / total if total else 0.0
+    centred = targets - targets.mean()
+    total, error = (centred**2).sum(), ((targets - predicted) ** 2).sum()
+    return float(_explained(error, np.asarray(0.0 if np.ptp(targets) == 0 else total)))
 
 
 @dataclass(frozen=True)
@@ -72,9 +89,10 @@ class LabelCounts:
         seen = (self.predicted + self.actual) > 0
         return _ratio((values * seen).sum(axis=-1), seen.sum(axis=-1))
 
-    def micro_f1(self) -> Array:
-        """F1 of all decisions taken together: [...]."""
-        return _ratio(2.0 * self.hits.sum(axis=-1), (self.predicted + self.actual).sum(axis=-1))
+    def micro(self) -> LabelCounts:
+        """The counts of all labels taken together, as of one label: [..., 1]."""
+        sums = (self.hits, self.predicted, self.actual)
+        return LabelCounts(*(values.sum(axis=-1, keepdims=True) for values in sums))
 
 
 def label_counts(
@@ -107,6 +125,14 @@ def interval(value: float, samples: Array) -> Interval:
     return Interval(float(value), float(low), float(high))
 
 
+def measures(objective: Objective) -> tuple[str, ...]:
+    """The names of the headline numbers: those of `summary`, and how far calibration is off."""
+    if objective == "regression":
+        return ("mse", "r2")
+    nothing = LabelCounts(np.zeros(1), np.zeros(1), np.zeros(1))
+    return (*_headline(nothing, np.zeros(()), objective), CALIBRATION_ERROR)
+
+
 def summary(
     predicted: Array,
     targets: Array,
@@ -118,19 +144,22 @@ def summary(
 ) -> dict[str, Interval]:
     """The headline numbers with 95 % bootstrap intervals (resampled rows, percentiles).
 
-    Accuracy of `multi` asks for the exact set of labels.
+    Accuracy of `multi` asks for the exact set of labels. Of `single`, micro precision, recall and
+    F1 are the accuracy, and only F1 is given.
     """
     blocks = _blocks(len(targets), num_resamples, seed)
     if objective == "regression":
         squares = (targets - predicted) ** 2
+        # Of numbers far from 0 the squares would drown their spread.
+        centred = targets - targets.mean()
         mse, r2 = [], []
         for weights in blocks:
             total = weights.sum(axis=1)
             error = weights @ squares
-            mean = weights @ targets / total
-            spread = weights @ (targets**2) - total * mean**2
+            raw = weights @ centred**2
+            spread = raw - (weights @ centred) ** 2 / total
             mse.append(error / total)
-            r2.append(1 - _ratio(error, spread))
+            r2.append(_explained(error, np.where(spread > _ROUNDING * raw, spread, 0.0)))
         return {
             "mse": interval(float(squares.mean()), np.concatenate(mse)),
             "r2": interval(r_squared(predicted, targets), np.concatenate(r2)),
@@ -139,10 +168,10 @@ def summary(
     samples: dict[str, list[Array]] = {}
     for weights in blocks:
         counts = label_counts(predicted, targets, objective, outputs, weights)
-        for name, value in _headline(counts, weights @ right / len(right)).items():
+        for name, value in _headline(counts, weights @ right / len(right), objective).items():
             samples.setdefault(name, []).append(value)
     counts = label_counts(predicted, targets, objective, outputs)
-    values = _headline(counts, np.asarray(right.mean()))
+    values = _headline(counts, np.asarray(right.mean()), objective)
     return {
         name: interval(float(value), np.concatenate(samples[name]))
         for name, value in values.items()
@@ -150,79 +179,36 @@ def summary(
 
 
 def by_label(
-    predicted: Array, targets: Array, objective: Objective, labels: tuple[str, ...]
-) -> dict[str, Mapping[str, float]]:
-    """Precision, recall, F1 and support of each label."""
-    counts = label_counts(predicted, targets, objective, len(labels))
-    columns = zip(
-        labels, counts.precision(), counts.recall(), counts.f1(), counts.actual, strict=True
-    )
-    return {
-        label: {
-            "precision": float(precision),
-            "recall": float(recall),
-            "f1": float(f1),
-            "support": int(support),
-        }
-        for label, precision, recall, f1, support in columns
-    }
+    predicted: Array,
+    targets: Array,
+    objective: Objective,
+    labels: tuple[str, ...],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, LabelSummary]:
+    """Each label's numbers with 95 % bootstrap intervals; a resample without the label counts 0."""
+
+    def numbers(weights: Array | None = None) -> Array:
+        counts = label_counts(predicted, targets, objective, len(labels), weights)
+        return np.stack([counts.precision(), counts.recall(), counts.f1()])
+
+    blocks = [numbers(weights) for weights in _blocks(len(targets), num_resamples, seed)]
+    bounds = np.percentile(np.concatenate(blocks, axis=1), (2.5, 97.5), axis=1)
+    support = label_counts(predicted, targets, objective, len(labels)).actual
+    # [value, low, high; precision, recall, F1; labels]
+    found = np.stack([numbers(), *bounds]).astype(float)
+    summaries = {}
+    for index, label in enumerate(labels):
+        precision, recall, f1 = (Interval(*found[:, kind, index].tolist()) for kind in range(3))
+        summaries[label] = LabelSummary(precision, recall, f1, int(support[index]))
+    return summaries
 
 
 def confusion_matrix(predicted: Array, targets: Array, outputs: int) -> npt.NDArray[np.int64]:
     """Rows are what was right, columns what was predicted: int64 [labels, labels]."""
     flat = np.bincount(targets * outputs + predicted, minlength=outputs * outputs)
     return flat.reshape(outputs, outputs).astype(np.int64)
-
-
-def calibration(
-    confidence: Array, right: Array, num_bins: int = 10
-) -> tuple[list[dict[str, float]], float]:
-    """Reliability by equal steps of confidence, and the expected calibration error.
-
-    Returns:
-        For each bin that is not empty its mean confidence, share of right answers and count; and
-        the mean absolute difference of the first two, weighted by count.
-    """
-    index = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    bins = []
-    error = 0.0
-    for number in range(num_bins):
-        inside = index == number
-        if not inside.any():
-            continue
-        mean, share = float(confidence[inside].mean()), float(right[inside].mean())
-        bins.append({"confidence": mean, "accuracy": share, "count": int(inside.sum())})
-        error += abs(mean - share) * float(inside.mean())
-    return bins, error
-
-
-def coverage_curve(confidence: Array, right: Array, points: int = 101) -> list[dict[str, float]]:
-    """Accuracy of the answers that are kept as the threshold on confidence rises.
-
-    Returns:
-        At most ``points`` entries of threshold, coverage (share of texts answered) and accuracy.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    ranked, hits = confidence[order], np.cumsum(right[order])
-    kept = np.unique(np.linspace(1, len(ranked), min(points, len(ranked))).astype(int))
-    return [
-        {
-            "threshold": float(ranked[count - 1]),
-            "coverage": count / len(ranked),
-            "accuracy": float(hits[count - 1] / count),
-        }
-        for count in kept[::-1]
-    ]
-
-
-def threshold_for(confidence: Array, right: Array, accuracy: float) -> float | None:
-    """The lowest threshold whose kept answers reach ``accuracy``; None if none does."""
-    order = np.argsort(-confidence, kind="stable")
-    shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    # Equal confidences are kept or left together.
-    last = np.append(np.diff(confidence[order]) != 0, True)
-    good = np.flatnonzero((shares >= accuracy) & last)
-    return float(confidence[order][good[-1]]) if len(good) else None
 
 
 def mcnemar(right_a: Array, right_b: Array) -> dict[str, float]:
@@ -239,14 +225,19 @@ def mcnemar(right_a: Array, right_b: Array) -> dict[str, float]:
     return {"only_first": only_a, "only_second": only_b, "p_value": float(p_value)}
 
 
-def _headline(counts: LabelCounts, accuracy: Array) -> dict[str, Array]:
-    return {
+def _headline(counts: LabelCounts, accuracy: Array, objective: Objective) -> dict[str, Array]:
+    together = counts.micro()
+    numbers = {
         "accuracy": accuracy,
         "macro_f1": counts.macro(counts.f1()),
-        "micro_f1": counts.micro_f1(),
+        "micro_f1": together.f1()[..., 0],
         "macro_precision": counts.macro(counts.precision()),
         "macro_recall": counts.macro(counts.recall()),
     }
+    if objective == "multi":
+        numbers["micro_precision"] = together.precision()[..., 0]
+        numbers["micro_recall"] = together.recall()[..., 0]
+    return numbers
 
 
 def _blocks(num_rows: int, count: int, seed: int) -> Iterator[npt.NDArray[np.float32]]:
@@ -254,6 +245,11 @@ def _blocks(num_rows: int, count: int, seed: int) -> Iterator[npt.NDArray[np.flo
     size = max(1, min(count, 20_000_000 // max(num_rows, 1)))
     for start in range(0, count, size):
         yield resamples(num_rows, min(size, count - start), seed + start)
+
+
+def _explained(error: Array, spread: Array) -> Array:
+    """1 - error / spread, and 0 where there is no spread."""
+    return np.where(spread > 0, 1.0 - _ratio(error, spread), 0.0)
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:

@@ -33,16 +33,19 @@ def html_report(evaluation: Evaluation) -> str:
         plots["ROC"] = _ranking(values["curves"], "roc")
     if "calibration" in values:
         plots["Calibration"] = _calibration(values["calibration"]["bins"])
+    if "coverage" in values:
         plots["Accuracy by coverage"] = _coverage(values["coverage"])
     if values.get("scatter"):
         plots["Predicted and actual"] = _scatter(values["scatter"])
     if "training_curves" in values:
         plots["Training"] = _training(values["training_curves"])
-    matrix = values.get("confusion", [])
+    matrix = values.get("confusion")
     return _template().render(
         evaluation=values,
         plots=plots,
-        confusion=_shaded(matrix, values["labels"]) if len(matrix) <= _MAX_MATRIX else None,
+        confusion=_shaded(matrix, values["labels"])
+        if matrix and len(matrix) <= _MAX_MATRIX
+        else None,
     )
 
 
@@ -87,7 +90,6 @@ def _svg(figure: Any) -> str:
 
     stream = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "lepton"}
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "lepton"}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's own fonts lack.
         warnings.simplefilter("ignore")

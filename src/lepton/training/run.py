@@ -237,6 +237,13 @@ def read_tensors(file: Path, shapes: Mapping[str, Sequence[int | None]]) -> Tens
     return tensors
 
 
+def cannot_write(path: Path, error: OSError) -> ConfigurationError:
+    """The error for a disk that is full or a folder that may not be written."""
+    return ConfigurationError(
+        f"{path} cannot be written: {error.strerror or error}; what was finished before is kept"
+    )
+
+
 def _numbered(path: Path) -> dict[int, Path]:
     if not path.parent.is_dir():
         return {}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton.data.splitting import folds, split
-from lepton.training.analyzer import normalize
+from lepton.errors import DataError
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.linear import fit_weights
@@ -26,7 +26,7 @@ _MANY_ROWS = 1000
 
 @dataclass(frozen=True)
 class LinearChoice:
-    """The setting of a linear model that did best, and its scores on rows it had not seen."""
+    """The setting of a linear model that did best, and its scores on rows not fitted to."""
 
     cost: float
     class_weights: bool
@@ -40,14 +40,26 @@ class LinearChoice:
 
 
 def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Training and validation rows; equal texts stay together, labels keep their shares."""
+    """Training and validation rows: groups of the dataset stay together, labels keep their shares.
+
+    A label too rare for its share gives its smallest group, if it has two or more.
+
+    Raises:
+        DataError: no label has two groups.
+    """
+    groups = dataset.groups
     parts = split(
-        strata(dataset),
-        groups=[normalize(text) for text in dataset.texts],
-        fractions=(1 - share, share, 0.0),
-        seed=seed,
+        strata(dataset), groups=groups.tolist(), fractions=(1 - share, share, 0.0), seed=seed
     )
-    return dataset.take(parts.train), dataset.take(parts.dev)
+    chosen = np.zeros(len(dataset), np.bool_)
+    chosen[parts.dev] = True
+    for rows in dataset.by_label():
+        names, sizes = np.unique(groups[rows], return_counts=True)
+        if len(names) > 1 and not chosen[rows].any():
+            chosen |= groups == names[sizes.argmin()]
+    if not chosen.any():
+        raise _too_alike()
+    return dataset.take(np.flatnonzero(~chosen)), dataset.take(np.flatnonzero(chosen))
 
 
 def strata(dataset: Dataset) -> Sequence[Hashable]:
@@ -136,9 +148,23 @@ def outputs(dataset: Dataset) -> int:
 
 
 def cross_parts(dataset: Dataset, seed: int, count: int) -> list[tuple[Indices, Indices]]:
-    """(train, test) indices of folds that keep equal texts together, at most ``count``."""
-    groups = [normalize(text) for text in dataset.texts]
-    return folds(strata(dataset), min(count, len(set(groups))), groups=groups, seed=seed)
+    """(train, test) indices of at most ``count`` folds that keep groups of the dataset together.
+
+    Raises:
+        DataError: all rows are of one group.
+    """
+    groups = dataset.groups.tolist()
+    count = min(count, len(set(groups)))
+    if count < 2:
+        raise _too_alike()
+    return folds(strata(dataset), count, groups=groups, seed=seed)
+
+
+def _too_alike() -> DataError:
+    return DataError(
+        "the texts of each label are equal or rewrites of one: no choice could be checked. "
+        "Add other texts, or give validation data"
+    )
 
 
 def _parts(matrix: Any, dataset: Dataset, seed: int) -> list[tuple[Indices, Indices]]:

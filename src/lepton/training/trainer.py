@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
@@ -15,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from lepton.errors import ConfigurationError, DataError
+from lepton.models import catalogue
 from lepton.training import run as runs
+from lepton.training import unfinished
 from lepton.training.card import model_card
+from lepton.training.confidence import calibration, decisions
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.methods import fit_method, fit_one
-from lepton.training.metrics import Interval, calibration, decide, summary
+from lepton.training.metrics import CALIBRATION_ERROR, Interval, decide, summary
 from lepton.training.probabilities import fit_temperature, to_probabilities
 from lepton.training.run import BASELINE, RunManifest
 from lepton.training.scorers import Fitted, ProgressCallback, no_progress
 from lepton.training.selection import outputs
 from lepton.training.trained_model import TrainedModel
 
-BEGUN = "begun.json"
-"""What an unfinished run was begun with; a run that is begun again with the same continues it."""
 STATE = "state"
 """Folder of what an interrupted training continues from; gone once the run is finished."""
 
@@ -82,7 +81,7 @@ def train(
         DataError: the data cannot be learned from.
         ConfigurationError: the method lacks a package, or the folder cannot be written.
     """
-    config = replace(config or TrainingConfig(), objective=dataset.objective).resolved()
+    config = _settled(config, dataset)
     _check(dataset, validation)
     path = Path(out).expanduser()
     begun = {
@@ -90,7 +89,7 @@ def train(
         "data": dataset.fingerprint(),
         "validation": validation.fingerprint() if validation else None,
     }
-    with _folder(path, begun) as folder:
+    with unfinished.folder_of(path, begun) as folder:
         scale = Scale.of(dataset)
         state = folder / STATE
         state.mkdir(exist_ok=True)
@@ -103,7 +102,7 @@ def train(
             _save_baseline(folder, dataset, scaled_validation, settings, scale, state, progress)
         progress("save", 0, None, {})
         _save(folder, dataset, settings, fitted, scale, source)
-        (folder / BEGUN).unlink()
+        (folder / unfinished.BEGUN).unlink()
         shutil.rmtree(state)
     return folder
 
@@ -122,7 +121,7 @@ def fit(
         DataError: the data cannot be learned from.
         ConfigurationError: the method lacks a package.
     """
-    config = replace(config or TrainingConfig(), objective=dataset.objective).resolved()
+    config = _settled(config, dataset)
     _check(dataset, validation)
     scale = Scale.of(dataset)
     scaled_validation = scale.applied(validation) if validation else None
@@ -147,14 +146,16 @@ def save_model(model: TrainedModel, folder: Path) -> None:
         runs.write_text(folder / runs.CARD, model_card(manifest, {}, ""))
         runs.write_manifest(folder, manifest)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise runs.cannot_write(folder, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> ConfigurationError:
-    """The error for a disk that is full or a folder that may not be written."""
-    return ConfigurationError(
-        f"{path} cannot be written: {error.strerror or error}; what was finished before is kept"
-    )
+def _settled(config: TrainingConfig | None, dataset: Dataset) -> TrainingConfig:
+    """The configuration without what is left open or depends on the working directory."""
+    config = replace(config or TrainingConfig(), objective=dataset.objective).resolved()
+    if config.encoder is None or config.encoder in catalogue.entries():
+        return config
+    path = Path(config.encoder).expanduser()
+    return replace(config, encoder=str(path.resolve())) if path.exists() else config
 
 
 def _check(dataset: Dataset, validation: Dataset | None) -> None:
@@ -172,37 +173,6 @@ def _check(dataset: Dataset, validation: Dataset | None) -> None:
         raise DataError("validation and training data do not have the same labels and objective")
     if len(dataset) < 4:
         raise DataError(f"{len(dataset)} rows are too few to learn from; give at least 4")
-
-
-@contextmanager
-def _folder(path: Path, begun: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder of the run, locked, with a note of what was begun."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = next(
-            (
-                folder
-                for folder in runs.unfinished_versions(path)
-                if (folder / BEGUN).is_file()
-                and runs.read_json(folder / BEGUN, runs.MAX_MANIFEST_BYTES) == begun
-            ),
-            None,
-        )
-        if folder is None:
-            folder = runs.new_version(path)
-            folder.mkdir()
-            runs.write_json(folder / BEGUN, begun)
-        lock = (folder / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise ConfigurationError(f"another process is training {folder} right now") from None
-        with lock:
-            yield folder
-            (folder / ".lock").unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 def _save(
@@ -289,10 +259,12 @@ def _metrics(manifest: RunManifest, fitted: Fitted) -> dict[str, Any]:
         },
         "choices": dict(fitted.details),
     }
-    if held_out.objective == "single":
-        probabilities = to_probabilities(scores, "single", manifest.temperature)
-        _, error = calibration(probabilities.max(axis=1), predicted == held_out.targets)
-        result["held_out"]["calibration_error"] = {"value": error}
+    if held_out.objective != "regression":
+        probabilities = to_probabilities(scores, held_out.objective, manifest.temperature)
+        _, error = calibration(
+            *decisions(probabilities, predicted, held_out.targets, held_out.objective)
+        )
+        result["held_out"][CALIBRATION_ERROR] = {"value": error}
     return result
 
 

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from lepton.errors import ConfigurationError, DataError
 
-CORPUS = "word2vec"
-"""The value of the setting that learns vectors from the corpus."""
 _EPOCHS = 10
 _MAX_LINE_CHARACTERS = 1 << 16
 
@@ -47,6 +45,23 @@ def corpus_vectors(rows: Sequence[Sequence[int]], vocabulary: int, width: int, s
     return vectors
 
 
+def vectors_width(file: Path) -> int:
+    """How many numbers stand behind a word in a text file of GloVe or word2vec.
+
+    Raises:
+        DataError: the file is missing, or its second line is no vector.
+    """
+    try:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            stream.readline(_MAX_LINE_CHARACTERS)
+            width = len(stream.readline(_MAX_LINE_CHARACTERS).split()) - 1
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", file=file) from error
+    if width < 1:
+        raise DataError("holds no vectors", file=file, line=2)
+    return width
+
+
 def read_vectors(file: Path, tokens: Sequence[str], width: int) -> Floats:
     """Vectors of ``tokens`` from a text file of GloVe or word2vec; NaN for those not in it.
 
@@ -73,8 +88,8 @@ def read_vectors(file: Path, tokens: Sequence[str], width: int) -> Floats:
                     values = np.zeros(0, np.float32)
                 if len(values) != width:
                     raise DataError(
-                        f"the vector of {word!r:.40} has {len(values)} numbers; set the width to "
-                        "that of the file's vectors",
+                        f"the vector of {word!r:.40} has {len(values)} numbers, not {width}; "
+                        "leave the width out to take that of the file",
                         file=file,
                         line=number,
                     )

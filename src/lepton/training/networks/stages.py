@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lepton.training.config import Method, TrainingConfig
+from lepton.training.config import WIDTH, Method, TrainingConfig
 
 CONV_WIDTHS = (2, 3, 4)
 POSITIONS_SCALE = 0.02
@@ -99,7 +99,7 @@ class Network:
 
 def build(method: Method, config: TrainingConfig, vocabulary: int, outputs: int) -> Network:
     """The stages of ``bag``, ``cnn``, ``bilstm`` or ``transformer``."""
-    width, max_tokens = config.width, config.max_tokens or 1
+    width, max_tokens = config.width or WIDTH, config.max_tokens or 1
     shapes: Shapes = {"embed": (vocabulary, width)}
     stages: list[Stage] = [Embed("embed")]
     pooled = width
