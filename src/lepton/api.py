@@ -42,7 +42,6 @@ class LargeLanguageModel:
         *,
         objective: Objective | None = None,
         encoder: str | None = None,
-        counted_terms: bool = True,
         fields: int = 1,
         class_weights: bool = False,
         epochs: int | None = None,
@@ -61,7 +60,6 @@ class LargeLanguageModel:
         self.method = method
         self.objective = objective
         self.encoder = encoder
-        self.counted_terms = counted_terms
         self.fields = fields
         self.class_weights = class_weights
         self.epochs = epochs
@@ -96,7 +94,6 @@ class LargeLanguageModel:
             method=self.method,
             objective=self.objective,
             encoder=self.encoder,
-            counted_terms=self.counted_terms,
             fields=self.fields,
             class_weights=self.class_weights,
             epochs=self.epochs,
@@ -138,6 +135,7 @@ class LargeLanguageModel:
     def classify(self, text: str | Floats, *, threshold: float | None = None) -> Any:
         """The label of one text, or of one vector that `encode` gave; a number of a regression.
 
+        A vector is judged by itself: what counted terms say of a text is not in it.
         None where the best label is less probable than ``threshold``, which is the model's own if
         not given.
 
@@ -155,10 +153,10 @@ class LargeLanguageModel:
             raise RequestError(
                 "classify takes one text or one vector; for several texts call predict"
             ) from None
-        if not isinstance(scorer, EncoderScorer) or scorer.terms is not None:
+        if not isinstance(scorer, EncoderScorer):
             raise RequestError(
-                "this model reads the text itself, not only its vector: give classify the text, "
-                "or fit with method='head' and counted_terms=False"
+                f"a model of method {self._model.manifest.method} has no encoder: give classify "
+                "the text, or fit with method='head'"
             )
         if vector.shape != (len(scorer.weight),):
             raise RequestError(
@@ -224,7 +222,6 @@ class LargeLanguageModel:
             method=config.method,
             objective=config.objective,
             encoder=config.encoder,
-            counted_terms=config.counted_terms,
             fields=config.fields,
             class_weights=config.class_weights,
             epochs=config.epochs,

@@ -122,13 +122,12 @@ def test_the_catalogues_e5_becomes_a_folder_of_the_same_tokens_and_vectors(tmp_p
 
 
 @pytest.mark.parametrize("method", ["head", "finetune"])
-def test_vectors_can_be_classified_where_no_terms_stand_beside_them(
+def test_vectors_can_be_classified(
     method: Method, encoder: str, shop: Dataset, tmp_path: Path
 ) -> None:
     model = LargeLanguageModel(
         method=method,
         encoder=encoder,
-        counted_terms=False,
         epochs=2,
         learning_rate=2e-3,
         max_tokens=16,
@@ -136,7 +135,9 @@ def test_vectors_can_be_classified_where_no_terms_stand_beside_them(
     model.fit(shop.texts, [shop.labels[target] for target in shop.targets])
     vector = model.encode(shop.texts[0])
     assert vector.shape == (64,)
-    assert model.classify(vector) == model.classify(shop.texts[0])
+    named = [model.classify(model.encode(text)) for text in shop.texts]
+    expected = [shop.labels[target] for target in shop.targets]
+    assert np.mean([one == other for one, other in zip(named, expected, strict=True)]) > 0.5
     with pytest.raises(RequestError, match=r"has shape \(32,\)"):
         model.classify(vector[:32])
     model.save(tmp_path / "run@1")
@@ -144,10 +145,10 @@ def test_vectors_can_be_classified_where_no_terms_stand_beside_them(
     np.testing.assert_array_equal(again.predict(shop.texts), model.predict(shop.texts))
 
 
-def test_a_vector_alone_is_refused_by_a_model_of_terms(shop: Dataset) -> None:
+def test_a_vector_is_refused_by_a_model_without_an_encoder(shop: Dataset) -> None:
     model = LargeLanguageModel(method="linear")
     model.fit(shop.texts, [shop.labels[target] for target in shop.targets])
-    with pytest.raises(RequestError, match="counted_terms=False"):
+    with pytest.raises(RequestError, match="linear has no encoder"):
         model.classify(np.zeros(64, np.float32))
 
 

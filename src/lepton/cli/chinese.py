@@ -450,9 +450,6 @@ CHINESE: dict[str, str] = {
         "head、fewshot 和 finetune 的编码器；不给出则按语言选择。"
     ),
     "Makes training repeatable.": "使训练可以重复。",
-    "Counted terms beside an encoder's vectors, where they help.": (
-        "有帮助时，在编码器向量之外加入词项计数。"
-    ),
     "Weigh rare labels up.": "提高少见标签的权重。",
     "Most passes.": "最多训练轮数。",
     "Texts a batch.": "每批文本数。",

@@ -54,13 +54,6 @@ def train(
             help="Encoder for head, fewshot and finetune; by language if not given.",
         ),
     ] = None,
-    counted_terms: Annotated[
-        bool,
-        typer.Option(
-            "--counted-terms/--vectors-alone",
-            help="Counted terms beside an encoder's vectors, where they help.",
-        ),
-    ] = True,
     validation_share: Annotated[
         float,
         typer.Option(
@@ -192,7 +185,6 @@ def train(
         method=method.value,
         objective=objective.value if objective else None,
         encoder=encoder,
-        counted_terms=counted_terms,
         validation_share=validation_share,
         seed=seed,
         class_weights=class_weights,

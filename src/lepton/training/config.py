@@ -61,9 +61,6 @@ class TrainingConfig:
     """None finds it out from the labels: numbers that are no whole numbers mean regression."""
     encoder: str | None = None
     """Catalogue name or folder of a pretrained encoder; None goes by the language."""
-    counted_terms: bool = True
-    """Let counted terms stand beside an encoder's vectors where validation says that they help;
-    a model without them can classify a vector as well as a text."""
     seed: int = 0
     validation_share: float = 0.15
     """Share of the rows that networks and `finetune` are judged on, where no validation data is

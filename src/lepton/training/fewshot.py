@@ -22,7 +22,7 @@ from lepton.errors import ConfigurationError
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
 from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
-from lepton.training.head import COSTS, joined, on_vectors_and_terms, term_weights
+from lepton.training.head import COSTS, TERM_WEIGHTS, joined, on_vectors_and_terms
 from lepton.training.label_names import choose_share, name_vectors
 from lepton.training.linear import fit_features, fit_weights, sparse_matrix
 from lepton.training.pretrained import Pretrained, find_pretrained, freeze, pool, save_encoder
@@ -140,7 +140,7 @@ def _choose(dataset: Dataset, folds: list[_Fold], config: TrainingConfig) -> _Ch
             found.append(joined(fold.judged, judged_terms, weight) @ matrix + bias)
         return np.concatenate(found).astype(np.float32)[in_order]
 
-    (weight, cost), *others = product(term_weights(config), COSTS)
+    (weight, cost), *others = product(TERM_WEIGHTS, COSTS)
     scores = judged_scores(weight, cost)
     for other in others:
         found = judged_scores(*other)

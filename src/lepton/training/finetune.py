@@ -6,7 +6,7 @@ layer on top is that of `EncoderScorer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
 from lepton.training.loop import Floats, Indices, Loop
 from lepton.training.pretrained import find_pretrained, freeze, pool, save_encoder
 from lepton.training.scorers import Fitted, ProgressCallback
-from lepton.training.selection import hold_out, judge, outputs
+from lepton.training.selection import hold_out, outputs
 
 _VALIDATION_BATCH = 64
 
@@ -94,9 +94,6 @@ def fit_finetune(
         module.head.weight.detach().numpy().T.copy(),
         module.head.bias.detach().numpy().copy(),
     )
-    scores = trained.scores
-    chosen: Mapping[str, Any] = {"score": judge(scores, held_out)}
-    if config.counted_terms:
-        scorer, scores, chosen = add_terms(scorer, scores, train, held_out, config)
+    scorer, scores, chosen = add_terms(scorer, trained.scores, train, held_out, config)
     details = {"encoder": source.name, "epochs": len(trained.curves), **chosen}
     return Fitted(scorer, held_out, scores, details, trained.curves)

@@ -18,7 +18,7 @@ from lepton.training.scorers import Fitted, ProgressCallback
 from lepton.training.selection import LinearChoice, choose_linear, clearly_better, judge
 
 COSTS = (1.0, 3.0, 10.0)
-_TERM_WEIGHTS = (1.0, 0.5, 2.0, 0.0)
+TERM_WEIGHTS = (1.0, 0.5, 2.0, 0.0)
 """How much counted terms weigh beside the encoder's vectors, which have length 1; the first is
 left only for one clearly better."""
 
@@ -58,8 +58,7 @@ def fit_on_vectors(
     features = fit_features(dataset.texts)
     terms = sparse_matrix(features.rows(dataset.texts))
     checked_terms = sparse_matrix(features.rows(validation[1].texts)) if validation else None
-    weights = term_weights(config)
-    steps = len(weights) + 2 * len(COSTS)
+    steps = len(TERM_WEIGHTS) + 2 * len(COSTS)
 
     def choose(weight: float, costs: Sequence[float], first: int, **options: Any) -> LinearChoice:
         """The best cost for one weight of the terms; ``first`` steps were done before."""
@@ -80,12 +79,12 @@ def fit_on_vectors(
 
     # First the weight of the terms, at one cost, then the cost and the labels' weights.
     judged = validation[1] if validation else dataset
-    best_weight, best = weights[0], None
-    for number, weight in enumerate(weights):
+    best_weight, best = TERM_WEIGHTS[0], None
+    for number, weight in enumerate(TERM_WEIGHTS):
         choice = choose(weight, COSTS[:1], number, weightings=(config.class_weights,))
         if best is None or clearly_better(choice.held_out_scores, best.held_out_scores, judged):
             best_weight, best = weight, choice
-    best = choose(best_weight, COSTS, len(weights))
+    best = choose(best_weight, COSTS, len(TERM_WEIGHTS))
     progress("fit", 0, None, {"score": best.score})
     weight_matrix, bias = fit_weights(
         joined(vectors, terms, best_weight), dataset, best.apply(config), best.cost
@@ -109,11 +108,6 @@ def fit_on_vectors(
         encoder, features, weight_matrix, bias, best_weight, vectors.shape[1]
     )
     return Fitted(scorer, held_out, scores, details)
-
-
-def term_weights(config: TrainingConfig) -> tuple[float, ...]:
-    """The weights of counted terms to choose from."""
-    return _TERM_WEIGHTS if config.counted_terms else (0.0,)
 
 
 def on_vectors_and_terms(
