@@ -267,6 +267,7 @@ CHINESE: dict[str, str] = {
     "! {count} rows of {file} lack a text or a label and are left out": (
         "! {file} 有 {count} 行缺少文本或标签，未使用"
     ),
+    "… {count} more, all of them by {source}": "……另有 {count} 行，完整清单见 {source}",
     "! {rejected} rows could not be read, {mended} were mended": (
         "! {rejected} 行无法读取，{mended} 行已修复"
     ),
@@ -499,6 +500,7 @@ CHINESE: dict[str, str] = {
     "name the file to write: --out scored.csv": "请给出要写入的文件：--out scored.csv",
     "continued after {count:,} rows": "从第 {count:,} 行之后继续",
     "{rows:,} rows in {file}": "{file} 共 {rows:,} 行",
+    "{command} lists them": "逐行清单：{command}",
     "{file}: {count:,} rows could not be read": "{file}：{count:,} 行无法读取",
     "{file}: {count:,} rows without a text or a label were left out": (
         "{file}：略去 {count:,} 行没有文本或标签的数据"

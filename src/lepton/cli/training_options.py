@@ -157,3 +157,5 @@ def tell_problems(file: str, unreadable: int, mended: int) -> None:
                 count=mended,
             )
         )
+    if unreadable or mended:
+        note(say("{command} lists them", command=f"lepton data profile {file}"))

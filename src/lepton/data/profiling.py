@@ -16,20 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton.data.duplicates import NEAR, SimilarPair, similar_pairs, text_hash
+from lepton.data.label_words import label_words
 from lepton.data.languages import language
-from lepton.data.normalization import comparison_key, has_han, strip_html, strip_urls
+from lepton.data.normalization import comparison_key, strip_html, strip_urls
 from lepton.data.outliers import StrangeLetters, length_limit
 from lepton.data.personal import find_personal_data, mask_personal_data
 from lepton.data.reading import TableReader
+from lepton.data.scripts import has_han
 from lepton.data.table import Row, RowProblem
-from lepton.data.words import STOP_WORDS, count_words, segment
-from lepton.errors import DataError
+from lepton.data.words import count_words
+from lepton.errors import ConfigurationError, DataError
 
 _EXAMPLES = 8
 _SAMPLE_CHARACTERS = 4000
 _MAX_LABELS = 10_000
 _QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
-_WORDS_OF_A_LABEL = 8
 _WORD_TEXTS = 20_000
 
 
@@ -63,8 +64,8 @@ class LabelProfile:
     rows: int
     share: float
     median_characters: int
-    words: tuple[str, ...]
-    """Words that are more frequent here than elsewhere."""
+    words: dict[str, tuple[str, ...]]
+    """By part of speech: words that are more frequent here than elsewhere."""
 
 
 @dataclass(slots=True)
@@ -82,6 +83,9 @@ class Profile:
     rejected: dict[str, int] = field(default_factory=dict)
     mended: dict[str, int] = field(default_factory=dict)
     problems: list[RowProblem] = field(default_factory=list)
+    """The first of them."""
+    problems_file: str | None = None
+    """The table that lists them all, where one was written."""
     missing_text: int = 0
     missing_label: int = 0
     missing_by_column: dict[str, int] = field(default_factory=dict)
@@ -194,7 +198,7 @@ class _Builder:
             raise DataError("no row below the header", file=self._reader.path)
         problems = self._reader.problems
         result.rejected, result.mended = dict(problems.rejected), dict(problems.mended)
-        result.problems = problems.first[:100]
+        result.problems = problems.first
         result.missing_by_column = {
             column: self._missing[column] for column in self._reader.columns
         }
@@ -255,19 +259,30 @@ class _Builder:
 
     def _describe_labels(self, lengths: NDArray[np.int64]) -> None:
         ids = np.frombuffer(self._label_of_row, np.uint32)
-        words = _label_words(self._sample[:_WORD_TEXTS])
+        words = self._label_words()
         total = self._labels.total()
         for name, count in self._labels.most_common():
             own = lengths[ids == self._label_ids[name]] if len(self.profile.labels) < 200 else []
             median = int(np.median(own)) if len(own) else 0
             self.profile.labels.append(
-                LabelProfile(name, count, count / total, median, words.get(name, ()))
+                LabelProfile(name, count, count / total, median, words.get(name, {}))
             )
         self.profile.label_count = len(self._labels)
         variants: dict[str, list[str]] = {}
         for name in self._labels:
             variants.setdefault(comparison_key(name), []).append(name)
         self.profile.label_variants = [names for names in variants.values() if len(names) > 1]
+
+    def _label_words(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        rows = [
+            (row.label, row.text)
+            for row in self._sample[:_WORD_TEXTS]
+            if row.label is not None and row.text
+        ]
+        try:
+            return label_words(rows)
+        except ConfigurationError:
+            return {}
 
     def _show(self, finding: str, row: Row, detail: str) -> None:
         shown = self._examples.setdefault(finding, [])
@@ -296,39 +311,12 @@ def _lengths(values: NDArray[np.int64]) -> Lengths:
     return Lengths(float(values.mean()), quantiles, histogram)
 
 
-def _label_words(rows: list[Row]) -> dict[str, tuple[str, ...]]:
-    """Words of each label by their log-odds against the other labels, smoothed."""
-    try:
-        counts: dict[str, Counter[str]] = {}
-        for row in rows:
-            if row.label is not None and row.text:
-                words = set(segment(row.text, stop_words=False))
-                counts.setdefault(row.label, Counter()).update(words)
-    except DataError:
-        return {}
-    everywhere = sum(counts.values(), Counter())
-    total = everywhere.total()
-    best = {}
-    for label, own in counts.items():
-        inside = own.total()
-        scores: dict[str, float] = {}
-        for word, count in own.items():
-            if count < 2 or word in STOP_WORDS or word.isdigit():
-                continue
-            rate = (count + 0.1) / (inside + 1)
-            other = (everywhere[word] - count + 0.5) / (total - inside + 1)
-            scores[word] = float(np.log(rate / other)) * count**0.5
-        ranked = sorted(scores, key=lambda word: (-scores[word], word))
-        best[label] = tuple(ranked[:_WORDS_OF_A_LABEL])
-    return best
-
-
 def _simplifier(texts: list[str]) -> Any:
     from lepton.data.normalization import simplify_chinese
 
     try:
         simplify_chinese(next((text for text in texts if has_han(text)), ""))
-    except DataError:
+    except ConfigurationError:
         return None
     return simplify_chinese
 
