@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lepton.data import TableReader, read_table
+from lepton.data import TableReader, read_table, write_table
 from lepton.errors import DataError
 
 Write = Callable[..., Path]
@@ -239,3 +240,29 @@ def test_any_bytes_are_read_or_refused(
     path.write_bytes(b"text,label\nfirst,a\n" + raw)
     table = read_table(path)
     assert table.rows[0].text == "first"
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".xlsx"])
+def test_damage_behind_the_header_names_the_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"table{kind}"
+    rows = [(f"question {number} {number**7}", "a") for number in range(5000)]
+    write_table(path, ("text", "label"), rows)
+    raw = bytearray(path.read_bytes())
+    if kind == ".xlsx":
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo("xl/worksheets/sheet1.xml")
+        middle = member.header_offset + member.compress_size // 2
+    else:
+        middle = len(raw) // 3
+    raw[middle : middle + 64] = bytes(64)
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=rf"table{kind}: damaged after row"):
+        list(TableReader(path))
+
+
+def test_halves_of_surrogate_pairs_are_mended_and_listed(write: Write) -> None:
+    lines = '{"text": "a \\ud83d\\ude00", "note": "x"}\n{"text": "b", "note": "\\ud800y"}\n'
+    table = read_table(write("t.jsonl", lines))
+    assert [row.values for row in table.rows] == [("a \U0001f600", "x"), ("b", "\ufffdy")]
+    (problem,) = table.problems
+    assert (problem.line, problem.reason, problem.kept) == (2, "encoding", True)

@@ -12,7 +12,16 @@ from rich.table import Table as Grid
 from lepton.cli import tables
 from lepton.cli.console import note, output
 from lepton.cli.language import say
-from lepton.data.augmentation import Augmented, Gain, augment, measure_gain, wanted_rows
+from lepton.data.augmentation import (
+    GROUP,
+    METHOD,
+    Augmented,
+    Gain,
+    augment,
+    measure_gain,
+    wanted_rows,
+)
+from lepton.data.duplicates import text_hash
 from lepton.data.reading import read_table
 from lepton.data.rewriting import METHODS, load_lexicon, synonyms
 from lepton.data.scoring import score_texts
@@ -20,8 +29,6 @@ from lepton.data.table import Table
 from lepton.data.writing import TableWriter, check_free
 from lepton.errors import DataError
 from lepton.files import part_of
-
-_COLUMN = "augmentation"
 
 
 def augment_table(
@@ -107,13 +114,22 @@ def _show_gain(gain: Gain) -> None:
 
 
 def _write_augmented(table: Table, added: list[Augmented], out: Path, force: bool) -> None:
-    """The table, then the new rows, with the way each was made in a column of its own."""
-    columns = dict.fromkeys((*table.columns, _COLUMN))
-    with TableWriter(out, tuple(columns), force=force) as writer:
-        for row in table.rows:
-            writer.write([*row.values, None][: len(columns)])
+    """The table, then the new rows; what the columns of an earlier augmentation say is kept."""
+    own = {name: _values(table, name) for name in (METHOD, GROUP)}
+    groups = [
+        group or f"{text_hash(text):016x}"
+        for group, text in zip(own[GROUP], table.texts, strict=True)
+    ]
+    kept = [index for index, name in enumerate(table.columns) if name not in own]
+    names = [table.columns[index] for index in kept]
+    with TableWriter(out, (*names, METHOD, GROUP), force=force) as writer:
+        for row, method, group in zip(table.rows, own[METHOD], groups, strict=True):
+            writer.write((*(row.values[index] for index in kept), method, group))
         for new in added:
-            texts = dict.fromkeys(table.text_columns) | {table.text_columns[0]: new.text}
-            source = dict(zip(table.columns, table.rows[new.source].values, strict=True))
-            values = source | texts | {_COLUMN: new.method}
-            writer.write([values[name] for name in columns])
+            values = dict(zip(table.columns, table.rows[new.source].values, strict=True))
+            values |= dict.fromkeys(table.text_columns) | {table.text_columns[0]: new.text}
+            writer.write((*(values[name] for name in names), new.method, groups[new.source]))
+
+
+def _values(table: Table, column: str) -> list[str | None]:
+    return table.column(column) if column in table.columns else [None] * len(table)

@@ -471,8 +471,6 @@ CHINESE: dict[str, str] = {
         "词向量：用数据训练，或读取 GloVe、word2vec 文本。"
     ),
     "Folder of a run, or a name: its newest version.": "运行的文件夹，或名称：取其最新版本。",
-    "Column with the text; may be repeated. Guessed.": "文本列；可多次给出；自动猜测。",
-    "Column with the label. Guessed.": "标签列；自动猜测。",
     "Give no label that is less probable than this.": "概率低于此值则不给标签。",
     "Labelled rows that the model has not seen.": "模型没有见过的带标签的行。",
     "Write report.html and evaluation.json there.": "在此写入 report.html 和 evaluation.json。",

@@ -64,6 +64,7 @@ Delimiter = Annotated[
     str | None,
     typer.Option(
         help="Delimiter of CSV; found out if not given.",
+        callback=lambda given: "\t" if given in ("\\t", "tab") else given,
         rich_help_panel=_READING,
     ),
 ]
@@ -140,7 +141,7 @@ def open_table(
         text=text,
         label=label,
         encoding=encoding,
-        delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
+        delimiter=delimiter,
         sheet=sheet,
         progress=progress,
         on_problem=on_problem,

@@ -16,6 +16,10 @@ from lepton.data.rewriting import METHODS, Batch, Rewrite
 from lepton.data.scoring import Score
 from lepton.errors import DataError
 
+METHOD = "augmentation"
+"""Column that names how a new row was made."""
+GROUP = "augmentation_group"
+"""Column that a row and its rewrites have the same value in; training never parts them."""
 _TRIES = 8
 
 Scorer = Callable[[Sequence[str], Sequence[str], Sequence[str], Sequence[str]], Score]

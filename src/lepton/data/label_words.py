@@ -50,12 +50,12 @@ def label_words(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, tuple[st
 
 
 def _scores(own: Counter[str], everywhere: Counter[str]) -> dict[str, float]:
-    """The score of each word that is more frequent here than elsewhere."""
+    """The score of each word that is at least twice as frequent here as elsewhere."""
     inside, total = own.total(), everywhere.total()
     scores = {}
     for word, count in own.items():
         rate = (count + 0.1) / (inside + 1)
         other = (everywhere[word] - count + 0.5) / (total - inside + 1)
-        if count > 1 and rate > other:
+        if count > 1 and rate > 2 * other:
             scores[word] = math.log(rate / other) * math.sqrt(count)
     return scores
