@@ -94,7 +94,7 @@ def test_bad_input_is_one_line(
 
 def test_every_row_that_cannot_be_read_is_listed(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
-    lines = [f"question number {number},a" if number % 2 else "a,b,c" for number in range(300)]
+    lines = [f"第 {number} 个问题,a" if number % 2 else "a,b,c" for number in range(300)]
     path.write_bytes(
         ("text,label\n" + "\n".join(lines) + "\n").encode() + "另一个问题,b\n".encode("gb18030")
     )
