@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from lepton.data.profiling import Profile
+from lepton.data.findings import Profile
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _FINDINGS = (
