@@ -40,7 +40,8 @@ def test_from_a_raw_table_to_parts_without_leaks(run: Run, tmp_path: Path) -> No
     assert sum(sizes.values()) == len(kept)
     assert abs(sizes["test"] / len(kept) - 0.1) < 0.01
     assert run("data", "leaks", str(parts / "train.csv"), str(parts / "test.csv")).exit_code == 0
-    assert run("data", "leaks", str(cleaned), TEST).exit_code in (0, 1)
+    assert run("data", "leaks", QUESTIONS, TEST, "--near", "0.9").exit_code == 1
+    assert run("data", "leaks", str(cleaned), TEST, "--near", "0.9").exit_code == 0
 
     done = run(
         *("data", "augment", str(parts / "train.csv"), "--dev", str(parts / "dev.csv")),
@@ -91,12 +92,109 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_rejected_rows_are_named(run: Run, tmp_path: Path) -> None:
+def test_every_row_that_cannot_be_read_is_listed(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
+    lines = [f"第 {number} 个问题,a" if number % 2 else "a,b,c" for number in range(300)]
     path.write_bytes(
-        "text,label\n一个问题,a\ntoo,many,cells\n".encode() + "另一个问题,b\n".encode("gb18030")
+        ("text,label\n" + "\n".join(lines) + "\n").encode() + "另一个问题,b\n".encode("gb18030")
     )
-    done = run("data", "clean", str(path), "--out", str(tmp_path / "out.csv"))
+    done = run("data", "clean", str(path), "--out", str(tmp_path / "out.csv"), "--near", "0")
     assert done.exit_code == 0, done.output
-    assert "1 rows could not be read, 1 were mended" in done.output
-    assert "line 3" in done.output
+    assert "150 rows could not be read, 1 were mended" in done.output
+    assert "line 2: 3 cells" in done.output
+    lost = [row for row in _rows(tmp_path / "out.removed.csv") if row["row"] == ""]
+    assert [int(row["line"]) for row in lost] == list(range(2, 302, 2))
+    assert {row["reason"] for row in lost} == {"could not be read"}
+    assert all("3 cells" in row["detail"] for row in lost)
+    report = json.loads((tmp_path / "out.cleaning.json").read_text())
+    assert report["read"] == 301 == report["kept"] + sum(report["removed"].values())
+
+    page = tmp_path / "report.html"
+    done = run("data", "profile", str(path), "--out", str(page))
+    assert done.exit_code == 0, done.output
+    listed = _rows(tmp_path / "report.problems.csv")
+    assert [row["outcome"] for row in listed] == ["rejected"] * 150 + ["mended"]
+    assert json.loads(page.with_suffix(".json").read_text())["problems_file"] == (
+        "report.problems.csv"
+    )
+    assert "report.problems.csv" in page.read_text(encoding="utf-8")
+
+
+def test_a_list_of_an_earlier_profile_does_not_stay(run: Run, tmp_path: Path) -> None:
+    path, page = tmp_path / "in.csv", tmp_path / "report.html"
+    for content, listed in (("text,label\na b,x,y\nc d,z\n", True), ("text,label\nc d,z\n", False)):
+        path.write_text(content)
+        done = run("data", "profile", str(path), "--out", str(page), "--force")
+        assert done.exit_code == 0, done.output
+        assert page.with_suffix(".problems.csv").exists() is listed
+
+
+def test_held_out_texts_are_read_from_the_same_columns(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    rows = [
+        ("parcel", "where is it now"),
+        ("refund", "when is it paid"),
+        ("coupon", "how to use it"),
+    ]
+    path.write_text("title,content,label\n" + "".join(f"{a},{b},{a}\n" for a, b in rows))
+    test = tmp_path / "test.csv"
+    test.write_text("title,content\n" + "".join(f"{a},{b}\n" for a, b in rows[:2]))
+    columns = ("--text", "title", "--text", "content")
+    out = tmp_path / "out.csv"
+    done = run("data", "clean", str(path), "--out", str(out), "--held-out", str(test), *columns)
+    assert done.exit_code == 0, done.output
+    assert [row["title"] for row in _rows(out)] == ["coupon"]
+
+
+def test_what_a_table_says_of_itself_is_kept_beside_the_reasons(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    rows = [
+        {"text": text, "label": "a", "reason": "complaint", "row": "17"}
+        for text in ("where is my parcel", "where is my parcel", "how do I pay by card")
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("data", "clean", str(path), "--out", str(tmp_path / "out.jsonl"))
+    assert done.exit_code == 0, done.output
+    (removed,) = map(json.loads, (tmp_path / "out.removed.jsonl").read_text().splitlines())
+    assert (removed["row"], removed["reason"]) == ("2", "duplicate")
+    assert (removed["row (2)"], removed["reason (2)"]) == ("17", "complaint")
+
+
+def test_augmenting_twice_keeps_how_each_row_was_made(run: Run, tmp_path: Path) -> None:
+    train, dev = tmp_path / "train.csv", tmp_path / "dev.csv"
+    subjects = ("parcel", "order", "refund", "coupon", "invoice")
+    for path, question in ((train, "where is my {} right now"), (dev, "tell me about the {}")):
+        rows = [f"{question.format(name)},{index % 2}" for index, name in enumerate(subjects)]
+        path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    for source, target in (("train", "once"), ("once", "twice")):
+        done = run(
+            *("data", "augment", str(tmp_path / f"{source}.csv"), "--dev", str(dev)),
+            *("--method", "delete", "--out", str(tmp_path / f"{target}.csv")),
+        )
+        assert done.exit_code == 0, done.output
+    once, twice = _rows(tmp_path / "once.csv"), _rows(tmp_path / "twice.csv")
+    assert twice[: len(once)] == once
+    assert list(twice[0]) == ["text", "label", "augmentation", "augmentation_group"]
+    assert {row["augmentation"] for row in twice[len(once) :]} == {"delete"}
+    assert len({row["augmentation_group"] for row in twice}) == len(subjects)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["profile", "IN", "--out", "rep.json"], "two things would be written here"),
+        (["clean", "IN", "--out", "o.csv", "--removed", "o.csv"], "two things would be written"),
+        (["split", "IN", "--out", "parts", "--dev", ".6", "--test", ".6"], "nothing to train on"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("IN").mkdir()
+    Path("IN/a").mkdir()
+    Path("IN/a/1.txt").write_text("where is my parcel")
+    done = run("data", *arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["IN"]

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lepton.data import (
     EmbeddingGan,
@@ -108,3 +109,22 @@ def test_the_generator_learns_where_each_label_lies() -> None:
     assert score.macro_f1 > 0.9
     with pytest.raises(DataError, match="was not in"):
         gan.sample("d", 1)
+
+
+def test_the_gain_of_drawn_embeddings_is_measured_in_one_call() -> None:
+    rng = np.random.default_rng(1)
+    labels = ["a"] * 40 + ["b"] * 4
+    centres = np.where(np.array(labels) == "a", -0.5, 0.5)[:, None]
+
+    def rows() -> NDArray[np.float32]:
+        return (centres + rng.normal(size=(44, 8))).astype(np.float32)
+
+    train, dev = (rows(), labels), (rows(), labels)
+    gan = EmbeddingGan(steps=5)
+    (drawn, drawn_labels), gain = gan.measure_gain(train, dev, {"b": 36, "a": 0})
+    assert drawn.shape == (36, 8)
+    assert drawn_labels == ["b"] * 36
+    assert gain.added == 36
+    assert gain.before == score_embeddings(*train, *dev)
+    joined = np.concatenate([train[0], drawn])
+    assert gain.after == score_embeddings(joined, [*labels, *drawn_labels], *dev)

@@ -107,3 +107,14 @@ def test_beyond_the_limit_texts_are_not_held(write: Write) -> None:
 def test_no_rows(write: Write) -> None:
     with pytest.raises(DataError, match="no row"):
         list(Cleaning(TableReader(write("t.csv", "text,label\n"))))
+
+
+def test_rows_that_cannot_be_read_are_removals_in_their_place(write: Write) -> None:
+    path = write("t.csv", "text,label\na,b,c\nfirst question,x\nd,e,f\ng,h,i\n")
+    cleaning = Cleaning(TableReader(path))
+    lines = [
+        (item.row.line, item.reason) if isinstance(item, Removal) else item.line
+        for item in cleaning
+    ]
+    assert lines == [(2, Reason.UNREADABLE), 3, (4, Reason.UNREADABLE), (5, Reason.UNREADABLE)]
+    assert cleaning.report.read == 4

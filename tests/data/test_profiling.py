@@ -79,3 +79,20 @@ def test_json_holds_the_same(write: Write) -> None:
     fields = json.loads(to_json(found))
     assert fields["rows"] == 8
     assert fields["labels"][0]["name"] == "return"
+
+
+def test_words_of_a_label_by_part_of_speech(write: Write) -> None:
+    table = write(
+        "t.csv",
+        "text,label\n"
+        "Where is my parcel?,track\nThe parcel has not arrived,track\n"
+        "My lamp is broken,damage\nThe cup is broken,damage\n"
+        "订单在哪里,track\n请问订单,track\n杯子碎了,damage\n杯子很脏,damage\n",
+    )
+    words = {label.name: label.words for label in profile(TableReader(table)).labels}
+    assert set(words["track"]["noun"]) == {"parcel", "订单"}
+    assert words["damage"]["noun"] == ("杯子",)
+    assert words["damage"]["verb"] == ("broken",)
+    assert not {"is", "my", "the", "请问"} & {
+        word for kinds in words.values() for found in kinds.values() for word in found
+    }

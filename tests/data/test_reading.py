@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openpyxl import Workbook
 
-from lepton.data import TableReader, read_table
+from lepton.data import TableReader, read_table, write_table
 from lepton.errors import DataError
 
 Write = Callable[..., Path]
@@ -239,3 +241,37 @@ def test_any_bytes_are_read_or_refused(
     path.write_bytes(b"text,label\nfirst,a\n" + raw)
     table = read_table(path)
     assert table.rows[0].text == "first"
+
+
+def test_damage_further_down_a_parquet_file_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    write_table(path, ("text", "label"), [(f"question {n} {n**7}", "a") for n in range(5000)])
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3 : len(raw) // 3 + 64] = bytes(64)
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"table\.parquet: damaged after row"):
+        list(TableReader(path))
+
+
+def test_damage_further_down_a_workbook_names_it(tmp_path: Path) -> None:
+    path, sheet = tmp_path / "table.xlsx", "xl/worksheets/sheet1.xml"
+    book = Workbook()
+    for number in range(5000):
+        book.active.append((f"question {number}", "a") if number else ("text", "label"))
+    book.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[sheet] = members[sheet][:-1000]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(DataError, match=r"table\.xlsx: damaged after row 4,\d{3}"):
+        list(TableReader(path))
+
+
+def test_halves_of_surrogate_pairs_are_mended_and_listed(write: Write) -> None:
+    lines = '{"text": "a \\ud83d\\ude00", "note": "x"}\n{"text": "b", "note": "\\ud800y"}\n'
+    table = read_table(write("t.jsonl", lines))
+    assert [row.values for row in table.rows] == [("a \U0001f600", "x"), ("b", "\ufffdy")]
+    (problem,) = table.problems
+    assert (problem.line, problem.reason, problem.kept) == (2, "encoding", True)

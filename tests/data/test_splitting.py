@@ -84,3 +84,5 @@ def test_fractions_must_be_ones(fractions: tuple[float, float, float]) -> None:
 def test_too_few_groups_for_the_folds() -> None:
     with pytest.raises(DataError, match="need between 2 and 3"):
         folds(["a"] * 6, 5, groups=[0, 0, 1, 1, 2, 2])
+    with pytest.raises(DataError, match="none can be held out"):
+        folds(["a"] * 6, 1, groups=[0] * 6)

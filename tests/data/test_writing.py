@@ -69,3 +69,31 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 def test_an_unknown_format(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="unknown format"):
         TableWriter(tmp_path / "table.doc", ("text",))
+
+
+def test_excel_keeps_what_looks_like_a_formula(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    rows = [("=1+1", "a"), ("=HYPERLINK(1)", "#REF!"), ("plain", "b")]
+    write_table(path, ("text", "label"), rows)
+    assert [row.values for row in TableReader(path)] == rows
+
+
+def test_excel_refuses_what_it_would_cut(tmp_path: Path) -> None:
+    longest = "字" * 32_767
+    write_table(tmp_path / "fits.xlsx", ("text",), [(longest,)])
+    assert next(iter(TableReader(tmp_path / "fits.xlsx"))).text == longest
+    with pytest.raises(DataError, match=r"line 3, column 'note': 32,768 characters.*parquet"):
+        write_table(tmp_path / "t.xlsx", ("text", "note"), [("a", "b"), ("c", longest + "字")])
+    assert not (tmp_path / "t.xlsx").exists()
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(DataError, match="surrogate pair"):
+        write_table(tmp_path / f"table{kind}", ("text",), [("a\ud800",)])
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    write_table(path, ("reason", "text", "reason"), [("a", "b", "c")])
+    assert path.read_text() == '{"reason": "a", "text": "b", "reason (2)": "c"}\n'

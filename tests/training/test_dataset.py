@@ -44,6 +44,7 @@ def test_several_labels_stand_between_bars() -> None:
         (["a", "b"], ["x", "x"], "two labels"),
         (["a", "b"], ["x", math.nan], "1 rows have no label (rows 2"),
         (["a", "b"], ["x", None], "no label"),
+        (["a", "b", "c"], ["x", "y", "N/A"], "1 rows have no label (rows 3"),
         (["a", 3], ["x", "y"], "text 2 is a int"),
     ],
 )

@@ -267,6 +267,7 @@ CHINESE: dict[str, str] = {
     "! {count} rows of {file} lack a text or a label and are left out": (
         "! {file} 有 {count} 行缺少文本或标签，未使用"
     ),
+    "… {count} more, all of them by {source}": "……另有 {count} 行，完整清单见 {source}",
     "! {rejected} rows could not be read, {mended} were mended": (
         "! {rejected} 行无法读取，{mended} 行已修复"
     ),
@@ -479,8 +480,6 @@ CHINESE: dict[str, str] = {
     "Of a transformer; they divide its width.": "transformer 的注意力头数；须能整除其宽度。",
     "Width inside a transformer's layer.": "transformer 层内前馈部分的宽度。",
     "Folder of a run, or a name: its newest version.": "运行的文件夹，或名称：取其最新版本。",
-    "Column with the text; may be repeated. Guessed.": "文本列；可多次给出；自动猜测。",
-    "Column with the label. Guessed.": "标签列；自动猜测。",
     "Give no label that is less probable than this.": "概率低于此值则不给标签。",
     "Labelled rows that the model has not seen.": "模型没有见过的带标签的行。",
     "Write report.html and evaluation.json there.": "在此写入 report.html 和 evaluation.json。",
@@ -510,6 +509,7 @@ CHINESE: dict[str, str] = {
     "name the file to write: --out scored.csv": "请给出要写入的文件：--out scored.csv",
     "continued after {count:,} rows": "从第 {count:,} 行之后继续",
     "{rows:,} rows in {file}": "{file} 共 {rows:,} 行",
+    "{command} lists them": "逐行清单：{command}",
     "{file}: {count:,} rows could not be read": "{file}：{count:,} 行无法读取",
     "{file}: {count:,} rows without a text or a label were left out": (
         "{file}：略去 {count:,} 行没有文本或标签的数据"

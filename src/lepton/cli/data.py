@@ -1,42 +1,29 @@
-"""``lepton data``: profile, clean, split and augment tables of texts."""
+"""``lepton data``: profile, clean and split tables of texts."""
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table as Grid
 
 from lepton.cli import tables
-from lepton.cli.console import note, output
+from lepton.cli.augment import augment_table
+from lepton.cli.console import note
 from lepton.cli.language import chinese, say
 from lepton.data import report
-from lepton.data.augmentation import (
-    GROUP,
-    METHOD,
-    Augmented,
-    augment,
-    measure_gain,
-    wanted_rows,
-)
 from lepton.data.cleaning import Cleaning, CleaningOptions, Conflicts, Removal
-from lepton.data.duplicates import NEAR, duplicate_groups, find_leaks, text_hash
+from lepton.data.duplicates import NEAR, duplicate_groups, find_leaks
 from lepton.data.profiling import profile
 from lepton.data.reading import read_table
-from lepton.data.rewriting import METHODS, load_lexicon, synonyms
-from lepton.data.scoring import score_texts
 from lepton.data.splitting import split
 from lepton.data.table import Table
-from lepton.data.writing import TableWriter, check_free, write_table, write_text
+from lepton.data.writing import ProblemWriter, TableWriter, check_free, write_table, write_text
 from lepton.errors import DataError
 from lepton.files import part_of
 
 app = typer.Typer(help="Profile, clean, split and augment tables of texts.", no_args_is_help=True)
-
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Table to write.")]
 _SHOWN = 10
 
 
@@ -65,13 +52,25 @@ def profile_table(
 ) -> None:
     """Report what is in a table and what is wrong with it, as HTML and JSON."""
     page = out or Path(f"{file.stem}.profile.html")
-    for path in (page, page.with_suffix(".json")):
-        check_free(path, force=force)
-    with tables.partial_work_is_kept(), tables.reading_bar(say("Reading")) as bar:
-        reader = tables.open_table(file, text, label, encoding, delimiter, sheet, progress=bar)
+    numbers = page.with_suffix(".json")
+    lost = page.with_suffix(".problems.csv")
+    check_free(page, numbers, lost, force=force)
+    with (
+        tables.partial_work_is_kept(part_of(lost)),
+        tables.reading_bar(say("Reading")) as bar,
+        ProblemWriter(lost, force=force) as problems,
+    ):
+        reader = tables.open_table(
+            file,
+            *(text, label, encoding, delimiter, sheet),
+            progress=bar,
+            on_problem=problems.add,
+        )
         found = profile(reader, sample_rows=sample, seed=seed)
+    if problems.count:
+        found.problems_file = lost.name
     write_text(page, report.to_html(found, chinese=chinese()), force=force)
-    write_text(page.with_suffix(".json"), report.to_json(found), force=force)
+    write_text(numbers, report.to_json(found), force=force)
     tables.show_figures(
         {
             "Rows": found.rows,
@@ -85,14 +84,17 @@ def profile_table(
     )
     for warning in found.warnings:
         note(f"! {warning}")
-    tables.list_problems(reader.problems)
+    tables.list_problems(reader.problems, all_in=str(lost))
     tables.show_written(page)
+    tables.show_written(numbers)
+    if problems.count:
+        tables.show_written(lost, problems.count)
 
 
 @app.command("clean")
 def clean(
     file: tables.File,
-    out: Out,
+    out: tables.Out,
     removed: Annotated[
         Path | None,
         typer.Option(
@@ -137,7 +139,7 @@ def clean(
     """Clean a table; every row that goes is written down with its reason."""
     removed = removed or out.with_name(f"{out.stem}.removed{out.suffix}")
     summary = out.with_name(f"{out.stem}.cleaning.json")
-    check_free(summary, force=force)
+    check_free(out, removed, summary, force=force)
     options = CleaningOptions(
         html=html,
         urls=urls,
@@ -149,7 +151,6 @@ def clean(
         conflicts=conflicts,
         near=near,
     )
-    kept_out = read_table(held_out).texts if held_out else []
     steps = {"survey": say("Reading"), "compare": say("Comparing"), "write": say("Writing")}
     with (
         tables.partial_work_is_kept(part_of(out), part_of(removed)),
@@ -157,6 +158,7 @@ def clean(
         ExitStack() as writers,
     ):
         reader = tables.open_table(file, text, label, encoding, delimiter, sheet, progress=bar)
+        kept_out = read_table(held_out, text=reader.text_columns).texts if held_out else []
         cleaning = Cleaning(
             reader, options, held_out=kept_out, step=lambda name: bar.step(steps[name])
         )
@@ -166,7 +168,8 @@ def clean(
         for item in cleaning:
             if isinstance(item, Removal):
                 row = item.row
-                bad.write((str(row.number), str(row.line), item.reason, item.detail, *row.values))
+                number = str(row.number) if row.number else None
+                bad.write((number, str(row.line), item.reason, item.detail, *row.values))
             else:
                 good.write(item.values)
     done = cleaning.report
@@ -181,7 +184,7 @@ def clean(
     )
     for remark in done.notes:
         note(f"! {remark}")
-    tables.list_problems(reader.problems)
+    tables.list_problems(reader.problems, all_in=f"lepton data profile {file}")
     for path in (out, removed, summary):
         tables.show_written(path)
 
@@ -213,10 +216,14 @@ def split_table(
     force: tables.Force = False,
 ) -> None:
     """Split a table into train, dev and test: labels evenly, near-duplicates on one side."""
+    if dev + test >= 1:
+        raise DataError(
+            f"--dev {dev:g} and --test {test:g} leave nothing to train on: "
+            "together they must be less than 1"
+        )
     names = [name for name, share in (("train", 1), ("dev", dev), ("test", test)) if share]
     paths = {name: out / f"{name}.csv" for name in names}
-    for path in paths.values():
-        check_free(path, force=force)
+    check_free(*paths.values(), force=force)
     table = tables.read_whole(file, text, label, encoding, delimiter, sheet)
     with tables.partial_work_is_kept(*map(part_of, paths.values())):
         groups = _groups(table, group, near)
@@ -247,83 +254,6 @@ def leaks(
         raise typer.Exit(1)
 
 
-@app.command("augment")
-def augment_table(
-    file: tables.File,
-    out: Out,
-    dev: Annotated[
-        Path, typer.Option(metavar="FILE", help="Dev table, which the gain is measured on.")
-    ],
-    test: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Test table: none of its texts may come out."),
-    ] = None,
-    factor: Annotated[float, typer.Option(min=0, help="New rows for every row.")] = 1.0,
-    balance: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Bring rare labels to this share of the most frequent."),
-    ] = 0.0,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="synonym, swap, delete, homophone, typo; all if not given."),
-    ] = None,
-    lexicon: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Synonyms of your own, one group a line."),
-    ] = None,
-    text: tables.Text = None,
-    label: tables.Label = None,
-    encoding: tables.Encoding = None,
-    delimiter: tables.Delimiter = None,
-    sheet: tables.Sheet = None,
-    seed: tables.Seed = 0,
-    force: tables.Force = False,
-) -> None:
-    """Add rewritten rows to a training table, and measure on dev whether that helps."""
-    check_free(out, force=force)
-    unknown = set(method or ()) - METHODS.keys()
-    if unknown:
-        raise DataError(f"unknown method {min(unknown)!r}; there are: {', '.join(METHODS)}")
-    table = tables.labelled(tables.read_whole(file, text, label, encoding, delimiter, sheet))
-    dev_table = tables.labelled(read_table(dev, text=table.text_columns, label=table.label_column))
-    held_out = [*dev_table.texts, *(read_table(test).texts if test else [])]
-    labels = [str(name) for name in table.labels]
-    chosen = {name: METHODS[name] for name in method or METHODS}
-    if lexicon is not None:
-        chosen["synonym"] = synonyms(load_lexicon(lexicon))
-    with tables.partial_work_is_kept(part_of(out)):
-        with tables.counting_bar(say("Rewriting")) as bar:
-            added = augment(
-                table.texts,
-                labels,
-                wanted_rows(labels, factor=factor, balance=balance),
-                methods=chosen,
-                held_out=held_out,
-                seed=seed,
-                progress=bar,
-            )
-        gain = measure_gain(
-            (table.texts, labels),
-            (dev_table.texts, [str(name) for name in dev_table.labels]),
-            added,
-            score_texts,
-        )
-        _write_augmented(table, added, out, force)
-    counts = Counter(new.method for new in added)
-    tables.show_figures(
-        {"Rows": len(table), **{f"added: {name}": n for name, n in counts.most_common()}}
-    )
-    grid = Grid(box=None, header_style="bold")
-    for heading in ("on dev", "accuracy", "macro-F1"):
-        grid.add_column(say(heading))
-    for name, score in (("before", gain.before), ("after", gain.after)):
-        grid.add_row(say(name), f"{score.accuracy:.4f}", f"{score.macro_f1:.4f}")
-    output.print(grid)
-    if not gain.helps:
-        note(say("! macro-F1 did not rise: train without the new rows"))
-    tables.show_written(out, len(table) + len(added))
-
-
 def _groups(table: Table, group: str | None, near: float) -> list[object] | None:
     """What stays together: near-duplicates, and rows with one value in the column ``group``."""
     if group is not None:
@@ -349,23 +279,4 @@ def _report_leaks(train: Table, test: Table, near: float) -> bool:
     return True
 
 
-def _write_augmented(table: Table, added: list[Augmented], out: Path, force: bool) -> None:
-    """The table, then the new rows; what the columns of an earlier augmentation say is kept."""
-    own = {name: _values(table, name) for name in (METHOD, GROUP)}
-    groups = [
-        group or f"{text_hash(text):016x}"
-        for group, text in zip(own[GROUP], table.texts, strict=True)
-    ]
-    kept = [index for index, name in enumerate(table.columns) if name not in own]
-    names = [table.columns[index] for index in kept]
-    with TableWriter(out, (*names, METHOD, GROUP), force=force) as writer:
-        for row, method, group in zip(table.rows, own[METHOD], groups, strict=True):
-            writer.write((*(row.values[index] for index in kept), method, group))
-        for new in added:
-            values = dict(zip(table.columns, table.rows[new.source].values, strict=True))
-            values |= dict.fromkeys(table.text_columns) | {table.text_columns[0]: new.text}
-            writer.write((*(values[name] for name in names), new.method, groups[new.source]))
-
-
-def _values(table: Table, column: str) -> list[str | None]:
-    return table.column(column) if column in table.columns else [None] * len(table)
+app.command("augment")(augment_table)

@@ -40,6 +40,9 @@ def evaluate(
     ],
     text: shared.Text = None,
     label: shared.Label = None,
+    encoding: shared.Encoding = None,
+    delimiter: shared.Delimiter = None,
+    sheet: shared.Sheet = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Write report.html and evaluation.json there."),
@@ -69,6 +72,9 @@ def evaluate(
         data,
         text=text,
         label=label,
+        encoding=encoding,
+        delimiter=delimiter,
+        sheet=sheet,
         objective=manifest.objective,
         labels=manifest.labels or None,
     )

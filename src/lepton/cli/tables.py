@@ -22,7 +22,7 @@ from rich.table import Table as Grid
 from lepton.cli.console import note, notices, output
 from lepton.cli.language import say
 from lepton.data.reading import ReadProgress, TableReader
-from lepton.data.table import Problems, Table
+from lepton.data.table import ProblemCallback, Problems, Table
 from lepton.errors import DataError
 
 _READING = "Reading"
@@ -64,6 +64,7 @@ Delimiter = Annotated[
     str | None,
     typer.Option(
         help="Delimiter of CSV; found out if not given.",
+        callback=lambda given: "\t" if given in ("\\t", "tab") else given,
         rich_help_panel=_READING,
     ),
 ]
@@ -74,6 +75,7 @@ Sheet = Annotated[
         rich_help_panel=_READING,
     ),
 ]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Table to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 
@@ -131,6 +133,7 @@ def open_table(
     sheet: str | None,
     *,
     progress: ReadProgress | None = None,
+    on_problem: ProblemCallback | None = None,
 ) -> TableReader:
     """A reader for the options above."""
     return TableReader(
@@ -138,9 +141,10 @@ def open_table(
         text=text,
         label=label,
         encoding=encoding,
-        delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
+        delimiter=delimiter,
         sheet=sheet,
         progress=progress,
+        on_problem=on_problem,
     )
 
 
@@ -172,7 +176,7 @@ def read_whole(
         rows = list(reader)
     if not rows:
         raise DataError("no row below the header", file=file)
-    list_problems(reader.problems)
+    list_problems(reader.problems, all_in=f"lepton data profile {file}")
     return Table(
         str(file), reader.columns, reader.text_columns, reader.label_column, rows, reader.problems
     )
@@ -211,8 +215,13 @@ def show_figures(figures: dict[str, int]) -> None:
     output.print(grid)
 
 
-def list_problems(problems: Problems) -> None:
-    """Name the rows that were rejected or mended while reading, the first of them one by one."""
+def list_problems(problems: Problems, *, all_in: str) -> None:
+    """Name the rows that were rejected or mended while reading, the first of them one by one.
+
+    Args:
+        problems: what was met.
+        all_in: the file, or the command, that lists them all.
+    """
     if not len(problems):
         return
     note(
@@ -226,7 +235,8 @@ def list_problems(problems: Problems) -> None:
         kept = say("mended") if problem.kept else say("rejected")
         note(f"  {say('line')} {problem.line:,}: {problem.detail} ({kept})")
     if len(problems) > _SHOWN:
-        note(f"  … {len(problems) - _SHOWN:,}")
+        left = f"{len(problems) - _SHOWN:,}"
+        note("  " + say("… {count} more, all of them by {source}", count=left, source=all_in))
 
 
 def show_written(path: Path, rows: int | None = None) -> None:

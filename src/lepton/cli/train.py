@@ -36,6 +36,9 @@ def train(
     ],
     text: shared.Text = None,
     label: shared.Label = None,
+    encoding: shared.Encoding = None,
+    delimiter: shared.Delimiter = None,
+    sheet: shared.Sheet = None,
     validation: Annotated[
         str | None,
         typer.Option(metavar="DATA", help="Rows to choose on; part of DATA if not given."),
@@ -215,6 +218,9 @@ def train(
                 data,
                 text=text,
                 label=label,
+                encoding=encoding,
+                delimiter=delimiter,
+                sheet=sheet,
                 objective=config.objective,
                 progress=lambda done, total: bar("read", done, total, {}),
             )
@@ -224,6 +230,9 @@ def train(
                     validation,
                     text=loaded.text_columns,
                     label=loaded.label_column,
+                    encoding=encoding,
+                    delimiter=delimiter,
+                    sheet=sheet,
                     objective=loaded.dataset.objective,
                     labels=loaded.dataset.labels or None,
                 )

@@ -20,18 +20,16 @@ from rich.progress import (
 
 from lepton.cli.console import note, notices
 from lepton.cli.language import say
+from lepton.cli.tables import Delimiter as Delimiter
+from lepton.cli.tables import Encoding as Encoding
+from lepton.cli.tables import Label as Label
+from lepton.cli.tables import Sheet as Sheet
+from lepton.cli.tables import Text as Text
 from lepton.training.loading import LoadedData
 from lepton.training.scorers import ProgressCallback
 
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="Folder of a run, or a name: its newest version.")
-]
-Text = Annotated[
-    list[str] | None,
-    typer.Option(metavar="COLUMN", help="Column with the text; may be repeated. Guessed."),
-]
-Label = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Column with the label. Guessed.")
 ]
 Threshold = Annotated[
     float | None,
@@ -157,3 +155,5 @@ def tell_problems(file: str, unreadable: int, mended: int) -> None:
                 count=mended,
             )
         )
+    if unreadable or mended:
+        note(say("{command} lists them", command=f"lepton data profile {file}"))

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
         Removal,
     )
     from lepton.data.duplicates import Leak, duplicate_groups, find_leaks, similar_pairs
+    from lepton.data.findings import Profile
     from lepton.data.gan import EmbeddingGan
     from lepton.data.languages import language
+    from lepton.data.missing import MISSING
     from lepton.data.normalization import normalize_unicode, simplify_chinese
     from lepton.data.personal import find_personal_data, mask_personal_data
-    from lepton.data.profiling import Profile, profile
-    from lepton.data.reading import MISSING, TableReader, read_table
+    from lepton.data.profiling import profile
+    from lepton.data.reading import TableReader, read_table
     from lepton.data.rewriting import back_translation
     from lepton.data.scoring import Score, score_embeddings, score_texts
     from lepton.data.splitting import Split, folds, split
@@ -94,9 +96,9 @@ _MODULES = {
     "EmbeddingGan": "gan",
     "Gain": "augmentation",
     "Leak": "duplicates",
-    "MISSING": "reading",
+    "MISSING": "missing",
     "Problems": "table",
-    "Profile": "profiling",
+    "Profile": "findings",
     "Reason": "cleaning",
     "Removal": "cleaning",
     "Row": "table",

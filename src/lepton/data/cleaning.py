@@ -27,7 +27,7 @@ from lepton.data.normalization import (
 from lepton.data.outliers import StrangeLetters, length_limit
 from lepton.data.personal import mask_personal_data
 from lepton.data.reading import TableReader
-from lepton.data.table import Row
+from lepton.data.table import Row, RowProblem
 from lepton.errors import DataError
 
 
@@ -52,6 +52,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     NEAR_DUPLICATE = "near-duplicate"
     HELD_OUT = "in the held-out table"
+    UNREADABLE = "could not be read"
 
 
 _REASONS = tuple(Reason)
@@ -85,6 +86,7 @@ class Removal:
     """A row that was removed."""
 
     row: Row
+    """Its ``number`` is 0, and its values are None, where it could not be read."""
     reason: Reason
     detail: str
 
@@ -94,7 +96,7 @@ class CleaningReport:
     """What a cleaning did; filled while the rows are taken from ``Cleaning``."""
 
     read: int = 0
-    unreadable: int = 0
+    """Rows of the file, those that could not be read too: ``kept`` and all of ``removed``."""
     kept: int = 0
     removed: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
@@ -142,7 +144,9 @@ class Cleaning:
         self._step("compare")
         self._judge(survey)
         self._step("write")
-        for index, row in enumerate(self._reader):
+        lost: list[RowProblem] = []
+        for index, row in enumerate(self._reader.rows(lost.append)):
+            yield from self._unreadable(lost)
             reason = survey.reasons[index]
             if row.label is not None:
                 self.report.labels_before[row.label] += 1
@@ -155,8 +159,18 @@ class Cleaning:
                 if row.label is not None:
                     self.report.labels_after[row.label] += 1
                 yield self._mended(row)
-        self.report.read = len(survey.reasons)
-        self.report.unreadable = self._reader.problems.rejected.total()
+        yield from self._unreadable(lost)
+        self.report.read = self.report.kept + self.report.removed.total()
+
+    def _unreadable(self, problems: list[RowProblem]) -> Iterator[Removal]:
+        """The rejected rows among ``problems``, which is emptied."""
+        nothing = (None,) * len(self._reader.columns)
+        for problem in problems:
+            if not problem.kept:
+                self.report.removed[Reason.UNREADABLE] += 1
+                row = Row(0, problem.line, None, None, nothing)
+                yield Removal(row, Reason.UNREADABLE, problem.detail)
+        problems.clear()
 
     def _survey(self) -> _Survey:
         survey = _Survey()

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton.data.formats import import_extra
-from lepton.data.normalization import comparison_key, has_han
+from lepton.data.normalization import comparison_key
+from lepton.data.scripts import has_han
+from lepton.extras import import_extra
 
 NEAR = 0.8
 """Jaccard similarity of shingles from which texts count as near-duplicates."""
@@ -69,7 +70,7 @@ def similar_pairs(texts: Sequence[str], *, threshold: float = NEAR) -> list[Simi
     Not every pair of a group of many alike is listed, but each member is with another one.
 
     Raises:
-        DataError: the extra ``data`` is not installed.
+        ConfigurationError: the extra ``data`` is not installed.
     """
     rows = [index for index, text in enumerate(texts) if text.strip()]
     sets = [shingles(texts[index]) for index in rows]

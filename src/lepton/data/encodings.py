@@ -83,7 +83,7 @@ def decode_lines(
         DataError: the encoding is unknown, or a line is longer than 16 MB.
     """
     check_encoding(encoding, source)
-    if encoding in ("utf-16", "utf-32"):
+    if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
         yield from _wide_lines(stream, encoding, source)
         return
     number = 0

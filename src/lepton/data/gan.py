@@ -8,19 +8,24 @@ of their label, which a few rows tell well enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton.data.formats import import_extra
+from lepton.data.augmentation import Gain
+from lepton.data.scoring import score_embeddings
 from lepton.errors import DataError
+from lepton.extras import import_extra
 
 _NOISE = 32
 _HIDDEN = 128
 _BATCH = 64
 _CRITIC_STEPS = 2
+
+Embedded = tuple[NDArray[np.float32], Sequence[str]]
+"""Embeddings [rows, width] and their labels."""
 
 
 class EmbeddingGan:
@@ -79,6 +84,36 @@ class EmbeddingGan:
             made = self._draw(torch, ids, torch.Generator().manual_seed(seed))
         result: NDArray[np.float32] = (made * self._scale + self._means[ids]).numpy()
         return result
+
+    def measure_gain(
+        self,
+        train: Embedded,
+        dev: Embedded,
+        wanted: Mapping[str, int],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[Embedded, Gain]:
+        """Fit, draw, and score dev by a linear model trained without and with what was drawn.
+
+        Args:
+            train: embeddings [rows, width] of the training part and their labels.
+            dev: the same of the dev part, which is scored only.
+            wanted: new embeddings by label, see ``wanted_rows``.
+            progress: called after every step with its number, and how many there are.
+
+        Returns:
+            The new embeddings with their labels, and the scores before and after.
+
+        Raises:
+            DataError: as ``fit``, ``sample`` and ``score_embeddings``.
+        """
+        self.fit(*train, progress=progress)
+        drawn = [self.sample(label, count, seed=self._seed) for label, count in wanted.items()]
+        labels = [label for label, count in wanted.items() for _ in range(count)]
+        rows = np.concatenate([train[0][:0], *drawn])
+        before = score_embeddings(*train, *dev)
+        after = score_embeddings(np.concatenate([train[0], rows]), [*train[1], *labels], *dev)
+        return (rows, labels), Gain(before, after, len(labels))
 
     def _train(
         self,

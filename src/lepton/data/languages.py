@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 
+from lepton.data.scripts import HAN, KANA, LATIN
+
 _SCRIPTS = (
-    ("chinese", re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")),
-    ("japanese", re.compile(r"[\u3040-\u30ff]+")),
+    ("chinese", re.compile(f"[{HAN}]+")),
+    ("japanese", re.compile(f"[{KANA}]+")),
     ("korean", re.compile(r"[\uac00-\ud7af\u1100-\u11ff]+")),
     ("cyrillic", re.compile(r"[\u0400-\u04ff]+")),
     ("arabic", re.compile(r"[\u0600-\u06ff]+")),
 )
 # A Latin word carries about as much as a Chinese character and a half.
-_LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f][A-Za-z\u00c0-\u024f'’-]+")
+_LATIN_WORD = re.compile(rf"[{LATIN}][{LATIN}'’-]+")
 _MIXED_SHARE = 0.2
 
 LANGUAGES = ("chinese", "latin", "mixed", "japanese", "korean", "cyrillic", "arabic", "none")

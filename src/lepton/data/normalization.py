@@ -13,7 +13,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from lepton.data.formats import import_extra
+from lepton.data.scripts import has_han
+from lepton.extras import import_extra
 
 _BREAKS = frozenset({"br", "p", "div", "li", "tr", "td", "h1", "h2", "h3", "h4", "ul", "ol"})
 _UNSEEN = frozenset({"script", "style", "template", "head"})
@@ -28,7 +29,6 @@ _LINES = re.compile(r" ?\n[ \n]*")
 # NFKC turns these into ASCII; in Chinese text they are the proper signs, and they are kept.
 _CHINESE_SIGNS = frozenset("，。？！：；（）、…—～“”‘’《》【】")
 _WITHOUT_SIGNS = dict.fromkeys(map(ord, _CHINESE_SIGNS))
-_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 # Changed in phrases alone (沈默, 沈船); other phrases hold a character that changes by itself.
 _CHANGED_IN_PHRASES = "沈"
 
@@ -82,16 +82,11 @@ def simplify_chinese(text: str) -> str:
     """Traditional Chinese characters as simplified ones (OpenCC's phrase tables).
 
     Raises:
-        DataError: the extra ``data`` is not installed.
+        ConfigurationError: the extra ``data`` is not installed.
     """
     if not has_han(text) or _traditional().isdisjoint(text):
         return text
     return str(_converter().convert(text))
-
-
-def has_han(text: str) -> bool:
-    """Whether ``text`` holds a Chinese character."""
-    return not text.isascii() and _HAN.search(text) is not None
 
 
 def comparison_key(text: str) -> str:

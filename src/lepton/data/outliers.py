@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton.data.normalization import comparison_key, has_han
+from lepton.data.normalization import comparison_key
+from lepton.data.scripts import has_han
 
 _SLOTS = 1 << 22
 # Multiplicative hashing (Knuth, The Art of Computer Programming, volume 3, 6.4): the upper bits of

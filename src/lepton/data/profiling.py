@@ -9,105 +9,28 @@ from __future__ import annotations
 import random
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton.data.duplicates import NEAR, SimilarPair, similar_pairs, text_hash
+from lepton.data.findings import MAX_LABELS, Example, LabelProfile, Lengths, Profile, warnings_of
+from lepton.data.label_words import label_words
 from lepton.data.languages import language
-from lepton.data.normalization import comparison_key, has_han, strip_html, strip_urls
+from lepton.data.normalization import comparison_key, strip_html, strip_urls
 from lepton.data.outliers import StrangeLetters, length_limit
 from lepton.data.personal import find_personal_data, mask_personal_data
 from lepton.data.reading import TableReader
-from lepton.data.table import Row, RowProblem
-from lepton.data.words import STOP_WORDS, count_words, segment
-from lepton.errors import DataError
+from lepton.data.scripts import has_han
+from lepton.data.table import Row
+from lepton.data.words import count_words
+from lepton.errors import ConfigurationError, DataError
 
 _EXAMPLES = 8
 _SAMPLE_CHARACTERS = 4000
-_MAX_LABELS = 10_000
 _QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
-_WORDS_OF_A_LABEL = 8
 _WORD_TEXTS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A row that shows a finding; personal data is masked, and long texts are cut."""
-
-    row: int
-    line: int
-    label: str | None
-    text: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """How long texts are, in characters or words."""
-
-    mean: float
-    quantiles: dict[str, int]
-    """By percent: "0", "5", "25", "50", "75", "95", "100"."""
-    histogram: list[tuple[int, int, int]]
-    """From, up to (not including), and how many."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelProfile:
-    """One label."""
-
-    name: str
-    rows: int
-    share: float
-    median_characters: int
-    words: tuple[str, ...]
-    """Words that are more frequent here than elsewhere."""
-
-
-@dataclass(slots=True)
-class Profile:
-    """What was found in a table."""
-
-    source: str
-    columns: tuple[str, ...]
-    text_columns: tuple[str, ...]
-    label_column: str | None
-    encoding: str | None
-    delimiter: str | None
-    rows: int = 0
-    sampled_rows: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
-    mended: dict[str, int] = field(default_factory=dict)
-    problems: list[RowProblem] = field(default_factory=list)
-    missing_text: int = 0
-    missing_label: int = 0
-    missing_by_column: dict[str, int] = field(default_factory=dict)
-    characters: Lengths | None = None
-    words: Lengths | None = None
-    languages: dict[str, int] = field(default_factory=dict)
-    labels: list[LabelProfile] = field(default_factory=list)
-    label_count: int = 0
-    label_variants: list[list[str]] = field(default_factory=list)
-    """Labels that differ only in case, spaces or signs."""
-    duplicate_rows: int = 0
-    """Rows that repeat an earlier one in all but case, width, signs and spaces."""
-    conflicting_texts: int = 0
-    """Texts that stand under several labels."""
-    near_duplicate_rows: int = 0
-    """Of the sample: rows with an earlier near-duplicate, exact ones left out."""
-    personal_data: dict[str, int] = field(default_factory=dict)
-    """Rows of the table by kind."""
-    markup: dict[str, int] = field(default_factory=dict)
-    """Rows with HTML, web addresses, traditional Chinese."""
-    longest_normal: int = 0
-    too_long_rows: int = 0
-    strange_rows: int = 0
-    """Of the sample."""
-    examples: dict[str, list[Example]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
 
 def profile(reader: TableReader, *, sample_rows: int = 50_000, seed: int = 0) -> Profile:
@@ -156,7 +79,7 @@ class _Builder:
                 self._missing[column] += 1
         if row.label is None:
             self.profile.missing_label += 1
-        elif row.label in self._labels or len(self._labels) < _MAX_LABELS:
+        elif row.label in self._labels or len(self._labels) < MAX_LABELS:
             self._labels[row.label] += 1
             self._label_ids.setdefault(row.label, len(self._label_ids))
         if not row.text:
@@ -194,7 +117,7 @@ class _Builder:
             raise DataError("no row below the header", file=self._reader.path)
         problems = self._reader.problems
         result.rejected, result.mended = dict(problems.rejected), dict(problems.mended)
-        result.problems = problems.first[:100]
+        result.problems = problems.first
         result.missing_by_column = {
             column: self._missing[column] for column in self._reader.columns
         }
@@ -212,7 +135,7 @@ class _Builder:
         self._look_at_sample()
         self._describe_labels(lengths)
         result.examples = self._examples
-        result.warnings = _warnings(result)
+        result.warnings = warnings_of(result)
         return result
 
     def _count_equal_texts(self) -> None:
@@ -255,19 +178,30 @@ class _Builder:
 
     def _describe_labels(self, lengths: NDArray[np.int64]) -> None:
         ids = np.frombuffer(self._label_of_row, np.uint32)
-        words = _label_words(self._sample[:_WORD_TEXTS])
+        words = self._label_words()
         total = self._labels.total()
         for name, count in self._labels.most_common():
             own = lengths[ids == self._label_ids[name]] if len(self.profile.labels) < 200 else []
             median = int(np.median(own)) if len(own) else 0
             self.profile.labels.append(
-                LabelProfile(name, count, count / total, median, words.get(name, ()))
+                LabelProfile(name, count, count / total, median, words.get(name, {}))
             )
         self.profile.label_count = len(self._labels)
         variants: dict[str, list[str]] = {}
         for name in self._labels:
             variants.setdefault(comparison_key(name), []).append(name)
         self.profile.label_variants = [names for names in variants.values() if len(names) > 1]
+
+    def _label_words(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        rows = [
+            (row.label, row.text)
+            for row in self._sample[:_WORD_TEXTS]
+            if row.label is not None and row.text
+        ]
+        try:
+            return label_words(rows)
+        except ConfigurationError:
+            return {}
 
     def _show(self, finding: str, row: Row, detail: str) -> None:
         shown = self._examples.setdefault(finding, [])
@@ -296,76 +230,11 @@ def _lengths(values: NDArray[np.int64]) -> Lengths:
     return Lengths(float(values.mean()), quantiles, histogram)
 
 
-def _label_words(rows: list[Row]) -> dict[str, tuple[str, ...]]:
-    """Words of each label by their log-odds against the other labels, smoothed."""
-    try:
-        counts: dict[str, Counter[str]] = {}
-        for row in rows:
-            if row.label is not None and row.text:
-                words = set(segment(row.text, stop_words=False))
-                counts.setdefault(row.label, Counter()).update(words)
-    except DataError:
-        return {}
-    everywhere = sum(counts.values(), Counter())
-    total = everywhere.total()
-    best = {}
-    for label, own in counts.items():
-        inside = own.total()
-        scores: dict[str, float] = {}
-        for word, count in own.items():
-            if count < 2 or word in STOP_WORDS or word.isdigit():
-                continue
-            rate = (count + 0.1) / (inside + 1)
-            other = (everywhere[word] - count + 0.5) / (total - inside + 1)
-            scores[word] = float(np.log(rate / other)) * count**0.5
-        ranked = sorted(scores, key=lambda word: (-scores[word], word))
-        best[label] = tuple(ranked[:_WORDS_OF_A_LABEL])
-    return best
-
-
 def _simplifier(texts: list[str]) -> Any:
     from lepton.data.normalization import simplify_chinese
 
     try:
         simplify_chinese(next((text for text in texts if has_han(text)), ""))
-    except DataError:
+    except ConfigurationError:
         return None
     return simplify_chinese
-
-
-def _warnings(found: Profile) -> list[str]:
-    """What to mind before training, the gravest first."""
-    warnings = []
-    if found.label_column is None:
-        warnings.append("no column of labels was named or found: labels were not looked at")
-    elif found.label_count == 0:
-        warnings.append(f"the column {found.label_column!r} holds no label at all")
-    elif found.label_count == 1:
-        warnings.append(f"only one label, {found.labels[0].name!r}: nothing to classify")
-    if found.label_count >= _MAX_LABELS:
-        warnings.append(
-            f"more than {_MAX_LABELS:,} labels: is this a column of numbers or of names?"
-        )
-    lonely = [label.name for label in found.labels if label.rows == 1]
-    if lonely:
-        names = ", ".join(lonely[:5]) + (", …" if len(lonely) > 5 else "")
-        warnings.append(f"{len(lonely):,} labels with a single row cannot be tested: {names}")
-    if found.labels and found.labels[0].rows > 20 * max(found.labels[-1].rows, 1):
-        warnings.append(
-            f"unbalanced: {found.labels[0].rows:,} rows of {found.labels[0].name!r}, "
-            f"{found.labels[-1].rows:,} of {found.labels[-1].name!r}"
-        )
-    rejected = sum(found.rejected.values())
-    if rejected:
-        warnings.append(f"{rejected:,} rows could not be read and are not in these figures")
-    if found.conflicting_texts:
-        warnings.append(f"{found.conflicting_texts:,} texts stand under several labels")
-    if found.duplicate_rows:
-        warnings.append(
-            f"{found.duplicate_rows:,} rows repeat another: clean before splitting, "
-            "or the test set leaks"
-        )
-    if found.personal_data:
-        kinds = ", ".join(f"{kind} in {count:,}" for kind, count in found.personal_data.items())
-        warnings.append(f"possible personal data ({kinds} rows)")
-    return warnings

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lepton.data import formats
+from lepton.data import formats, typed_formats
+from lepton.data.missing import MISSING
 from lepton.data.table import ProblemCallback, Problems, Row, Table, column_index
 from lepton.errors import DataError
-
-MISSING = frozenset(
-    {"", "nan", "NaN", "-nan", "-NaN", "null", "NULL", "n/a", "N/A", "#N/A", "<NA>"}
-)
-"""Cells that pandas, databases and Excel write where there is nothing."""
 
 _TEXT_NAMES = (
     *("text", "texts", "question", "content", "sentence", "message", "comment", "review", "query"),
@@ -74,7 +70,11 @@ class TableReader:
         return getattr(self._format, "delimiter", None)
 
     def __iter__(self) -> Iterator[Row]:
-        self.problems = Problems(callback=self._on_problem)
+        return self.rows(self._on_problem)
+
+    def rows(self, on_problem: ProblemCallback | None = None) -> Iterator[Row]:
+        """As iterating, but ``on_problem`` is called with what was rejected or mended before."""
+        self.problems = Problems(callback=on_problem)
         for number, (line, cells) in enumerate(self._format.rows(self.problems), 1):
             if self._progress is not None and number % _PROGRESS_EVERY == 0:
                 self._progress(self._format.position, self._format.size)
@@ -193,9 +193,9 @@ def _open(
         if kind in formats.JSON_LINES:
             return formats.JsonLinesFormat(path, encoding)
         if kind in formats.PARQUET:
-            return formats.ParquetFormat(path)
+            return typed_formats.ParquetFormat(path)
         if kind in formats.EXCEL:
-            return formats.ExcelFormat(path, sheet, header)
+            return typed_formats.ExcelFormat(path, sheet, header)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DataError(f"cannot be read: {reason}", file=path) from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from lepton.data.profiling import Profile
+from lepton.data.findings import Profile
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _FINDINGS = (
@@ -52,6 +52,11 @@ CHINESE: dict[str, str] = {
     "share": "占比",
     "median length": "长度中位数",
     "words typical of it": "有代表性的词",
+    "noun": "名词",
+    "verb": "动词",
+    "adjective": "形容词",
+    "adverb": "副词",
+    "{file} beside this page lists them all.": "全部见同目录下的 {file}。",
     "The 200 most frequent of {count}.": "共 {count} 个，此处列出最多的 200 个。",
     "Perhaps one label: {names}": "可能是同一个标签：{names}",
     "Findings, with examples": "发现的问题与示例",

@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from lepton.data.formats import import_extra
-from lepton.data.normalization import has_han
+from lepton.data.scripts import HAN, LATIN, has_han
+from lepton.data.words import cut_chinese
 from lepton.errors import DataError
+from lepton.extras import import_extra
 
 Rewrite = Callable[[str, random.Random], str]
 """Gives another wording, or the text itself where it finds none."""
 Batch = Callable[[list[str]], Sequence[str]]
 """A model that answers every text with one text: a paraphraser or a translator."""
 
-_PIECES = re.compile(r"[A-Za-z\u00c0-\u024f'’-]+|[\u3400-\u9fff]+|\s+|\d+|.", re.DOTALL)
+_PIECES = re.compile(rf"[{LATIN}'’-]+|[{HAN}]+|\s+|\d+|.", re.DOTALL)
 _DELETED = 0.15
 _LEXICON = Path(__file__).with_name("synonyms.txt")
 
@@ -137,7 +138,7 @@ def _pieces(text: str) -> list[str]:
     """Words and what stands between them; joined they are the text again."""
     pieces: list[str] = []
     for piece in _PIECES.findall(text):
-        pieces.extend(import_extra("rjieba").cut(piece) if has_han(piece) else [piece])
+        pieces.extend(cut_chinese(piece) if has_han(piece) else [piece])
     return pieces
 
 

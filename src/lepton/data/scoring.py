@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton.data.formats import import_extra
 from lepton.errors import DataError
+from lepton.extras import import_extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ def score_texts(
     """TF-IDF of 1 to 4 letters with a linear support vector machine: seconds, any language.
 
     Raises:
-        DataError: fewer than two labels, no dev rows, or the extra ``data`` is not installed.
+        DataError: fewer than two labels, or no dev rows.
+        ConfigurationError: the extra ``data`` is not installed.
     """
     _check(train_labels, dev_labels)
     features = import_extra("sklearn.feature_extraction.text").TfidfVectorizer(

@@ -47,7 +47,10 @@ def split(
         DataError: there are no rows, or the fractions are not ones.
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
-        raise DataError(f"fractions must be positive and add up to 1, not {fractions}")
+        shares = ", ".join(f"{share:.3g}" for share in fractions)
+        raise DataError(
+            f"the fractions of train, dev and test must add up to 1, some for train, not {shares}"
+        )
     parts = _assign(labels, groups, fractions, seed)
     train, dev, test = (np.flatnonzero(parts == part) for part in range(3))
     return Split(train, dev, test, tuple(_warnings(labels, parts, fractions)))
@@ -66,6 +69,8 @@ def folds(
         DataError: fewer than two folds, or fewer groups than folds.
     """
     alone = len(set(groups)) if groups is not None else len(labels)
+    if alone == 1:
+        raise DataError("all rows are alike or of one group: none can be held out")
     if not 2 <= count <= alone:
         raise DataError(f"{count} folds need between 2 and {alone} rows or groups to go round")
     parts = _assign(labels, groups, (1 / count,) * count, seed, spread=True)

@@ -43,12 +43,12 @@ ProblemCallback = Callable[[RowProblem], None]
 class Problems:
     """Problems of a file: all are counted, and the first ``limit`` are kept."""
 
-    limit: int = 1000
+    limit: int = 100
     first: list[RowProblem] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
     callback: ProblemCallback | None = None
-    """Called with every problem, for a file that lists them all."""
+    """Called with every problem; ``ProblemWriter.add`` writes a table of them."""
 
     def add(self, problem: RowProblem) -> None:
         """Count ``problem`` and keep it while there is room."""

@@ -10,11 +10,11 @@ import re
 from functools import cache
 from typing import Any
 
-from lepton.data.formats import import_extra
-from lepton.data.normalization import has_han
+from lepton.data.scripts import HAN, LATIN, has_han
+from lepton.extras import import_extra
 
-_HAN_RUN = re.compile("[\u3400-\u9fff]+")
-_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*|\d+(?:[.,]\d+)*")
+_HAN_RUN = re.compile(f"[{HAN}]+")
+_LATIN = re.compile(rf"[{LATIN}]+(?:['’-][{LATIN}]+)*|\d+(?:[.,]\d+)*")
 _LETTERS = re.compile(r"\w")
 
 _ENGLISH_STOP_WORDS = """
@@ -45,12 +45,12 @@ def segment(text: str, *, stop_words: bool = True) -> list[str]:
         stop_words: whether to keep ``STOP_WORDS``.
 
     Raises:
-        DataError: the text is Chinese and the extra ``data`` is not installed.
+        ConfigurationError: the text is Chinese and the extra ``data`` is not installed.
     """
     lowered = text.lower()
     if has_han(lowered):
         words = []
-        for piece in _jieba().cut(lowered):
+        for piece in cut_chinese(lowered):
             if has_han(piece):
                 words.append(piece)
             else:
@@ -64,11 +64,11 @@ def tag(text: str) -> list[tuple[str, str]]:
     """Words with their parts of speech.
 
     Returns:
-        Pairs of word and tag: the tags of jieba (ICTCLAS) for a text with Chinese, those of the
-        Penn Treebank for others.
+        Pairs of word and tag: for a text with Chinese the tags of jieba (ICTCLAS), among which
+        ``eng`` is a word in Latin letters; for others those of the Penn Treebank.
 
     Raises:
-        DataError: the extra ``data`` is not installed.
+        ConfigurationError: the extra ``data`` is not installed.
     """
     if has_han(text):
         return [(word, kind) for word, kind in _jieba().tag(text) if word.strip()]
@@ -81,6 +81,33 @@ def kind_of(part_of_speech: str) -> str:
     penn = {"NN": "noun", "VB": "verb", "JJ": "adjective", "RB": "adverb"}
     ictclas = {"n": "noun", "v": "verb", "a": "adjective", "d": "adverb"}
     return penn.get(part_of_speech[:2]) or ictclas.get(part_of_speech[:1]) or "other"
+
+
+def content_words(text: str) -> set[tuple[str, str]]:
+    """The different words of ``text`` that carry meaning, in lower case, each with its kind.
+
+    Left out are ``STOP_WORDS``, numbers, single letters, and what is neither noun, verb, adjective
+    nor adverb, but for words in Latin letters within Chinese, which are taken for nouns.
+
+    Raises:
+        ConfigurationError: the extra ``data`` is not installed.
+    """
+    found = set()
+    for word, part_of_speech in tag(text.lower()):
+        kind = "noun" if part_of_speech == "eng" else kind_of(part_of_speech)
+        long_enough = len(word) > 1 or has_han(word)
+        if kind != "other" and long_enough and word.isalpha() and word not in STOP_WORDS:
+            found.add((word, kind))
+    return found
+
+
+def cut_chinese(text: str) -> list[str]:
+    """``text`` in pieces that joined are the text again: Chinese words, and what is between them.
+
+    Raises:
+        ConfigurationError: the extra ``data`` is not installed.
+    """
+    return list(_jieba().cut(text))
 
 
 def count_words(text: str) -> int:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from lepton.data import formats
+from lepton.data.cells import unique_names
+from lepton.data.sinks import open_sink
+from lepton.data.table import RowProblem
 from lepton.errors import DataError
 from lepton.files import complete, part_of, replaced
-
-_BATCH_ROWS = 4096
 
 
 class TableWriter:
@@ -27,32 +24,21 @@ class TableWriter:
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str], *, force: bool = False) -> None:
-        """Open ``path`` for rows of ``columns``.
+        """Open ``path`` for rows of ``columns``, which get numbers where two are alike.
 
         Raises:
             DataError: the file exists and ``force`` is not given, its format is unknown, or it
                 cannot be written.
         """
         self.path = Path(path)
-        self.columns = tuple(columns)
+        self.columns = unique_names(columns)
         self.count = 0
         check_free(self.path, force=force)
         self.part = part_of(self.path)
         kind = self.path.suffix.lower()
         with explain_errors(self.part):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if kind in formats.DELIMITED:
-                self._sink: _Sink = _DelimitedSink(self.part, self.columns, kind)
-            elif kind in formats.JSON_LINES:
-                self._sink = _JsonLinesSink(self.part, self.columns)
-            elif kind in formats.PARQUET:
-                self._sink = _ParquetSink(self.part, self.columns)
-            elif kind in formats.EXCEL:
-                self._sink = _ExcelSink(self.part, self.columns)
-            else:
-                raise DataError(
-                    "unknown format; write .csv, .tsv, .jsonl, .parquet or .xlsx", file=path
-                )
+            self._sink = open_sink(self.part, self.columns, kind)
 
     def write(self, values: Sequence[str | None]) -> None:
         """Write one row."""
@@ -74,8 +60,47 @@ class TableWriter:
                 self._sink.close()
                 complete(self.part, self.path)
             return
-        with suppress(OSError, DataError):
+        # The error that ended the writing is the one to tell.
+        with suppress(OSError, ValueError, DataError):
             self._sink.close()
+
+
+class ProblemWriter:
+    """A table of rows that were rejected or mended, which exists from the first of them on.
+
+    Give ``add`` to a reader as ``on_problem``. A context manager, as ``TableWriter`` is.
+    """
+
+    def __init__(self, path: str | Path, *, force: bool = False) -> None:
+        """Errors as for ``TableWriter``."""
+        self.path = Path(path)
+        self.count = 0
+        self._force = force
+        self._writer: TableWriter | None = None
+        check_free(self.path, force=force)
+
+    def add(self, problem: RowProblem) -> None:
+        """Write one row of the file: its line, what was wrong with it, and what became of it."""
+        if self._writer is None:
+            columns = ("line", "reason", "detail", "outcome")
+            self._writer = TableWriter(self.path, columns, force=self._force)
+        outcome = "mended" if problem.kept else "rejected"
+        self._writer.write((str(problem.line), problem.reason, problem.detail, outcome))
+        self.count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.__exit__(kind, error, trace)
+        elif self._force and kind is None:
+            self.path.unlink(missing_ok=True)
 
 
 def write_table(
@@ -106,16 +131,19 @@ def write_text(path: str | Path, text: str, *, force: bool = False) -> None:
             part.write_text(text, encoding="utf-8")
 
 
-def check_free(path: Path, *, force: bool = False) -> None:
-    """Refuse to write over ``path`` unless forced.
+def check_free(*paths: Path, force: bool = False) -> None:
+    """Refuse to write over any of ``paths`` unless forced, and to write two tables into one.
 
     Raises:
-        DataError: the file exists.
+        DataError: a file exists, or two paths are one.
     """
-    if path.exists() and not force:
-        raise DataError(
-            "exists and is not written over; choose another name or give --force", file=path
-        )
+    for position, path in enumerate(paths):
+        if path.resolve() in (other.resolve() for other in paths[:position]):
+            raise DataError("two things would be written here; choose another name", file=path)
+        if path.exists() and not force:
+            raise DataError(
+                "exists and is not written over; choose another name or give --force", file=path
+            )
 
 
 @contextmanager
@@ -129,85 +157,9 @@ def explain_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             way_out = "; free some space and run again: what was written so far is kept there"
         raise DataError(f"cannot be written: {reason}{way_out}", file=path) from error
-
-
-class _Sink(ABC):
-    """Rows into one format."""
-
-    @abstractmethod
-    def write(self, values: Sequence[str | None]) -> None:
-        """Add a row."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Finish the file."""
-
-
-class _DelimitedSink(_Sink):
-    def __init__(self, path: Path, columns: Sequence[str], kind: str) -> None:
-        self._stream = path.open("w", encoding="utf-8", newline="")
-        delimiter = "\t" if kind in (".tsv", ".tab") else ","
-        self._writer = csv.writer(self._stream, delimiter=delimiter, lineterminator="\n")
-        self._writer.writerow(columns)
-
-    def write(self, values: Sequence[str | None]) -> None:
-        self._writer.writerow(["" if value is None else value for value in values])
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-class _JsonLinesSink(_Sink):
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._stream = path.open("w", encoding="utf-8")
-        self._columns = columns
-
-    def write(self, values: Sequence[str | None]) -> None:
-        row = dict(zip(self._columns, values, strict=True))
-        self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-class _ParquetSink(_Sink):
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._arrow = formats.import_extra("pyarrow")
-        parquet = formats.import_extra("pyarrow.parquet")
-        self._schema = self._arrow.schema([(name, self._arrow.string()) for name in columns])
-        self._writer = parquet.ParquetWriter(path, self._schema)
-        self._rows: list[Sequence[str | None]] = []
-
-    def write(self, values: Sequence[str | None]) -> None:
-        self._rows.append(values)
-        if len(self._rows) >= _BATCH_ROWS:
-            self._flush()
-
-    def close(self) -> None:
-        if self._rows:
-            self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        columns = [list(column) for column in zip(*self._rows, strict=True)]
-        arrays = [self._arrow.array(column, self._arrow.string()) for column in columns]
-        self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
-        self._rows = []
-
-
-class _ExcelSink(_Sink):
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        openpyxl = formats.import_extra("openpyxl")
-        self._path = path
-        self._book: Any = openpyxl.Workbook(write_only=True)
-        self._sheet = self._book.create_sheet()
-        self._clean: Callable[[str], str] = lambda text: (
-            openpyxl.cell.cell.ILLEGAL_CHARACTERS_RE.sub("", text)
-        )
-        self.write(columns)
-
-    def write(self, values: Sequence[str | None]) -> None:
-        self._sheet.append([None if value is None else self._clean(value) for value in values])
-
-    def close(self) -> None:
-        self._book.save(self._path)
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"cannot be written: a cell holds {error.object[error.start : error.end]!a}, half of a "
+            "surrogate pair; replace it first",
+            file=path,
+        ) from error

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lepton.data import Row, TableReader
-from lepton.data.formats import import_extra
 from lepton.data.writing import check_free, explain_errors
 from lepton.engine import EmbedOptions, EncoderEngine
 from lepton.errors import ConfigurationError
+from lepton.extras import import_extra
 from lepton.files import replaced
 
 PART_ROWS = 8192

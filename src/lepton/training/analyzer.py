@@ -10,16 +10,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
-from lepton.errors import ConfigurationError
+from lepton.data.scripts import HAN, KANA
+from lepton.data.words import cut_chinese
 
-HAN = "\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-_TOKEN = re.compile(rf"([{HAN}]+)|[^\W{HAN}]+")
-_IS_HAN = re.compile(rf"[{HAN}]")
+_TOKEN = re.compile(rf"([{HAN}{KANA}]+)|[^\W{HAN}{KANA}]+")
+_IS_HAN = re.compile(rf"[{HAN}{KANA}]")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Analyzer:
         found = Parts([], [], [])
         for token, is_han in tokens(text):
             if is_han:
-                found.words.extend(_segment(token))
+                found.words.extend(cut_chinese(token))
                 found.han.append(token)
             else:
                 found.words.append(token)
@@ -109,7 +107,7 @@ def words(text: str) -> list[str]:
     """The words of a text in any script, in order."""
     found: list[str] = []
     for token, is_han in tokens(text):
-        found.extend(_segment(token) if is_han else [token])
+        found.extend(cut_chinese(token) if is_han else [token])
     return found
 
 
@@ -125,21 +123,3 @@ def _ngrams(text: str, shortest: int, longest: int) -> list[str]:
         for length in range(max(shortest, 1), longest + 1)
         for start in range(len(text) - length + 1)
     ]
-
-
-def _segment(run: str) -> list[str]:
-    return list(_segmenter()(run))
-
-
-@cache
-def _segmenter() -> Callable[[str], list[str]]:
-    """Load rjieba's dictionary (0.1 s), the first time that Han characters are met."""
-    try:
-        import rjieba
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            "Chinese text is cut into words by rjieba, which is not installed: "
-            "pip install 'lepton-engine[train]'"
-        ) from None
-    cut: Any = rjieba.cut
-    return cut  # type: ignore[no-any-return]

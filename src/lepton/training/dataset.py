@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lepton.data.missing import MISSING
 from lepton.errors import DataError
 from lepton.training.config import Objective
 from lepton.training.grouping import Indices, group_rows
 
 Target = str | Sequence[str] | float | int | bool | None
-MISSING = frozenset({"", "nan"})
-"""Spellings, in lower case, of a label that is not there."""
 LABEL_SEPARATOR = "|"
 """Stands between the labels of a text in a table."""
 
@@ -194,12 +193,12 @@ def label_set(target: Target) -> tuple[str, ...]:
 
 
 def is_missing(target: Target) -> bool:
-    """Whether a label is absent: None, NaN, or one of the spellings of `MISSING`."""
+    """Whether a label is absent: None, NaN, or one of `lepton.data.MISSING`."""
     if target is None:
         return True
     if isinstance(target, float | np.floating):
         return not math.isfinite(target)
-    return isinstance(target, str) and target.strip().lower() in MISSING
+    return isinstance(target, str) and target.strip() in MISSING
 
 
 def _is_number(target: Target) -> bool:

@@ -31,6 +31,9 @@ def load_dataset(
     *,
     text: str | Sequence[str] | None = None,
     label: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
     objective: Objective | None = None,
     labels: Sequence[str] | None = None,
     progress: ReadProgress | None = None,
@@ -40,7 +43,15 @@ def load_dataset(
     Raises:
         DataError: the file cannot be read, has no column with labels, or cannot be learned from.
     """
-    table = read_table(path, text=text, label=label, progress=progress)
+    table = read_table(
+        path,
+        text=text,
+        label=label,
+        encoding=encoding,
+        delimiter=delimiter,
+        sheet=sheet,
+        progress=progress,
+    )
     if table.label_column is None:
         raise DataError(
             f"which column holds the label? Name one of: {', '.join(table.columns[:20])}",

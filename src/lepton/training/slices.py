@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lepton.training.analyzer import HAN, han_share
+from lepton.data.scripts import HAN, KANA
+from lepton.training.analyzer import han_share
 
 Mask = npt.NDArray[np.bool_]
 
-_WORD = re.compile(rf"[^\W\d_{HAN}]{{4,}}|[{HAN}]{{2,}}")
+_WORD = re.compile(rf"[^\W\d_{HAN}{KANA}]{{4,}}|[{HAN}{KANA}]{{2,}}")
 
 
 def slices(texts: Sequence[str]) -> dict[str, Mask]:
