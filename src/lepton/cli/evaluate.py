@@ -62,8 +62,9 @@ def evaluate(
     bounds = dict(_bound(entry) for entry in gate or ())
     manifest = read_manifest(locate_run(run))
     check_measures(bounds, manifest.objective)
-    for name in (_REPORT, _VALUES) if out is not None else ():
-        check_free(out / name, force=force)
+    if out is not None:
+        for name in (_REPORT, _VALUES):
+            check_free(out / name, force=force)
     loaded = load_dataset(
         data,
         text=text,
