@@ -14,9 +14,10 @@ import numpy as np
 
 from bench.cache import bench_directory
 from lepton.files import replaced
-from lepton.training import Dataset, TrainingConfig, evaluate, train
+from lepton.training import Dataset, TrainedModel, TrainingConfig, train
 from lepton.training.encoder_scorer import Encoder
 from lepton.training.features import Floats
+from lepton.training.metrics import decide, summary
 from lepton.training.run import read_manifest, versions
 
 Figures = dict[str, float]
@@ -49,11 +50,15 @@ class Trial:
         else:
             validation = self.validation() if self.validation else None
             folder = train(self.train(), self.config, out=out, validation=validation)
-        found = evaluate(folder, self.test()).metrics
+        test = self.test()
+        scores = TrainedModel.load(folder).scores(test.texts)
+        found = summary(
+            decide(scores, test.objective), test.targets, test.objective, len(test.labels)
+        )
         chosen = json.loads((folder / "metrics.json").read_text())["choices"]
         return {
-            "macro_f1": found["macro_f1"],
-            "accuracy": found["accuracy"],
+            "macro_f1": found["macro_f1"].value,
+            "accuracy": found["accuracy"].value,
             "validation": float(chosen["score"]),
         } | _picked(folder, self.method)
 
