@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 WORDS = 200
 
@@ -56,7 +56,9 @@ def save_generator(folder: Path) -> Path:
         initializer_range=0.2,
     )
     transformers.LlamaForCausalLM(config).eval().save_pretrained(folder)
-    tokenizer().save(str(folder / "tokenizer.json"))
+    library = tokenizer()
+    library.decoder = decoders.ByteFallback()
+    library.save(str(folder / "tokenizer.json"))
     return folder
 
 
