@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.numpy
 from typer.testing import Result
 
-from lepton.models import catalogue
+from lepton.cli import models as cli_models
+from lepton.models import catalogue, encoder_loader
+from lepton.models.weights import Checkpoint, open_checkpoint
+
+sys.path.append(str(Path(__file__).parents[1] / "models"))
+from encoder_samples import save_bert
 
 Run = Callable[..., Result]
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -128,3 +136,38 @@ def test_pull_suggests_names(run: Run, home: Path) -> None:
     result = run("models", "pull", "smollm2")
     assert result.exit_code == 2
     assert f"did you mean {SMALL}" in result.stderr
+
+
+def test_show_describes_an_encoder(run: Run, tmp_path: Path) -> None:
+    save_bert(tmp_path, "BertForSequenceClassification", id2label={0: "refund", 1: "delivery"})
+    result = run("models", "show", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    facts = dict(
+        re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in result.stdout.splitlines()
+    )
+    assert facts["Architecture"] == "bert"
+    assert facts["Task"] == "classify"
+    assert facts["Dimensions"] == "32"
+    assert facts["Context"] == "64 of 64"
+    assert facts["Labels"] == "refund, delivery"
+    shown = json.loads(run("models", "show", str(tmp_path), "--json").stdout)
+    assert shown["labels"] == ["refund", "delivery"]
+    assert (shown["dimensions"], shown["layers"], shown["pooling"]) == (32, 2, "cls")
+    tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    assert shown["parameters"] == sum(tensor.size for tensor in tensors.values())
+    assert shown["types"] == {"F32": len(tensors)}
+    assert shown["weights_bytes"] > 0
+
+
+def test_show_opens_a_model_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def count(path: Path) -> Checkpoint:
+        opened.append(path)
+        return open_checkpoint(path)
+
+    for module in (cli_models, encoder_loader):
+        monkeypatch.setattr(module, "open_checkpoint", count)
+    save_bert(tmp_path)
+    assert run("models", "show", str(tmp_path)).exit_code == 0
+    assert opened == [tmp_path]

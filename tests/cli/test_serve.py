@@ -17,7 +17,7 @@ import typer
 from typer.testing import Result
 
 import lepton.server
-from lepton.cli import options, serve
+from lepton.cli import options, serve, startup
 from lepton.engine import EngineConfig
 from lepton.server import ServerSettings
 
@@ -44,16 +44,16 @@ def seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What reaches engine and server, which are not started."""
     seen: dict[str, Any] = {}
 
-    def engine(model: str, config: EngineConfig) -> SimpleNamespace:
-        seen.update(model=model, engine=config)
+    def engine(model: SimpleNamespace, config: EngineConfig) -> SimpleNamespace:
+        seen.update(model=model.name, engine=config)
         return SimpleNamespace()
 
     def serve_http(load: Callable[[], object], settings: ServerSettings, **_: object) -> None:
         load()
         seen["settings"] = settings
 
-    monkeypatch.setattr(serve, "load_model", lambda name: name)
-    monkeypatch.setattr(serve, "AsyncEngine", engine)
+    monkeypatch.setattr(startup, "load_any", lambda name: SimpleNamespace(name=name))
+    monkeypatch.setattr(startup, "AsyncEngine", engine)
     monkeypatch.setattr(serve, "configure_logging", lambda *names: seen.update(logging=names))
     monkeypatch.setattr(lepton.server, "serve", serve_http)
     return seen

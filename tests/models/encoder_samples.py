@@ -1,4 +1,4 @@
-"""A small encoder of random weights in a folder, for tests above the models."""
+"""Small models of random weights in a folder, for tests above the models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 WORDS = 200
 
@@ -39,6 +39,26 @@ def save_bert(folder: Path, kind: str = "BertModel", **options: object) -> Path:
     )
     getattr(transformers, kind)(config).eval().save_pretrained(folder)
     tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def save_generator(folder: Path) -> Path:
+    """A tiny Llama with the words of the encoders."""
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(
+        vocab_size=WORDS,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+    )
+    transformers.LlamaForCausalLM(config).eval().save_pretrained(folder)
+    library = tokenizer()
+    library.decoder = decoders.ByteFallback()
+    library.save(str(folder / "tokenizer.json"))
     return folder
 
 

@@ -11,6 +11,7 @@ from lepton.models import catalogue
 from lepton.models.executors import Quantize
 from lepton.models.footprint import CACHE_SHARE, PROCESS_BYTES, Footprint
 from lepton.models.summary import summarize
+from lepton.models.weights import open_checkpoint
 
 CHOICES: tuple[Quantize, ...] = ("none", "int8", "int4")
 SMALL = Footprint(weights=1000, layers=2, kv_heads=3, head_dim=16, context_length=1 << 40)
@@ -27,7 +28,8 @@ def test_int8_keys_and_values_take_half_and_a_scale() -> None:
 
 def test_weights_are_counted_as_they_are_kept(tiny_model: Callable[[str], Any]) -> None:
     path = tiny_model("qwen3").path
-    sizes = [summarize(path, quantize=choice).footprint.weights for choice in CHOICES]
+    with open_checkpoint(path) as checkpoint:
+        sizes = [summarize(checkpoint, quantize=choice).footprint.weights for choice in CHOICES]
     float32, eight, four = sizes
     assert float32 == pytest.approx((path / "model.safetensors").stat().st_size, rel=0.05)
     assert eight == pytest.approx(float32 * 34 / 128, rel=0.02)
@@ -66,7 +68,8 @@ def test_catalogue_agrees_with_the_files(
     name: str, fixture: str, request: pytest.FixtureRequest
 ) -> None:
     path: Path = request.getfixturevalue(fixture)
-    summary, entry = summarize(path), catalogue.entry(name)
+    with open_checkpoint(path) as checkpoint:
+        summary, entry = summarize(checkpoint), catalogue.entry(name)
     assert summary.architecture == entry.architecture
     assert summary.parameters == entry.parameters
     assert summary.chat_template == entry.chat

@@ -126,6 +126,11 @@ def test_requests_that_cannot_be_answered(client, path, body, status, param) -> 
     assert answer.json()["error"]["param"] == param
 
 
+def test_only_models_that_are_fit_are_offered(client) -> None:
+    answer = client.post("/v1/classify", json={"model": "nobody", "input": "w5"})
+    assert answer.json()["error"]["message"].endswith("as 'model': classifier.")
+
+
 def test_models_and_metrics(client) -> None:
     listed = {entry["id"]: entry for entry in client.get("/v1/models").json()["data"]}
     assert {name: entry["task"] for name, entry in listed.items()} == {

@@ -17,9 +17,10 @@ from lepton.cli.language import say
 from lepton.engine import EngineConfig
 from lepton.errors import DownloadError
 from lepton.models import catalogue
-from lepton.models.encoder_loader import encodes
+from lepton.models.encoder_loader import is_encoder
 from lepton.models.encoder_summary import summarize_encoder
 from lepton.models.summary import ModelSummary, summarize
+from lepton.models.weights import open_checkpoint
 
 app = typer.Typer(help="List, download, describe and verify models.", no_args_is_help=True)
 
@@ -77,13 +78,13 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Describe a model on this machine: architecture, types, memory; of encoders, their vectors."""
-    path = catalogue.locate(model)
-    if encodes(path):
-        encoder = summarize_encoder(path, quantize=quantize)
-        facts, rows = encoder_fields(encoder), encoder_rows(encoder)
-    else:
-        summary = summarize(path, quantize=quantize, kv_dtype=kv_dtype)
-        facts, rows = _summary_fields(summary), _summary_rows(summary)
+    with open_checkpoint(catalogue.locate(model)) as checkpoint:
+        if is_encoder(checkpoint):
+            encoder = summarize_encoder(checkpoint, quantize=quantize)
+            facts, rows = encoder_fields(encoder), encoder_rows(encoder)
+        else:
+            summary = summarize(checkpoint, quantize=quantize, kv_dtype=kv_dtype)
+            facts, rows = _summary_fields(summary), _summary_rows(summary)
     if as_json:
         output.print_json(json.dumps(facts))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
@@ -15,14 +14,10 @@ from lepton import config
 from lepton.cli import options
 from lepton.cli.console import notices, output
 from lepton.cli.language import say
-from lepton.cli.models import pull_if_missing
+from lepton.cli.startup import ServedModels
 from lepton.cli.training_options import Threshold
-from lepton.engine import AsyncEncoder, AsyncEngine, EncoderEngine, EngineConfig
-from lepton.engine.encoder_memory import encoder_memory
-from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
-from lepton.models import catalogue
-from lepton.models.encoder_loader import encodes, load_encoder
-from lepton.models.loader import load_model
+from lepton.engine import EngineConfig
+from lepton.errors import ConfigurationError
 from lepton.telemetry import configure_logging
 from lepton.training.run import is_run
 
@@ -202,37 +197,20 @@ def serve(
         kv_dtype=kv_dtype,
         quantize=quantize,
     )
-
-    encoder_config = EngineConfig(threads=threads, quantize=quantize)
-
-    def load() -> AsyncEngine:
-        if pull or (pull is None and model == config.DEFAULT_MODEL):
-            pull_if_missing(model)
-        if pull and draft_model:
-            pull_if_missing(draft_model)
-        with notices.status(say("Loading {model}", model=model)):
-            reserved = sum(_memory_of(name, encoder_config) for name in encoder or [])
-            return AsyncEngine(load_model(model), replace(engine_config, reserved_memory=reserved))
-
-    def load_encoders(names: list[str]) -> dict[str, AsyncEncoder]:
-        found = {}
-        for name in names:
-            with notices.status(say("Loading {model}", model=name)):
-                network = load_encoder(name)
-                found[network.name] = AsyncEncoder(EncoderEngine(network, encoder_config))
-        return found
-
     with bind(settings) as listener:
         trained = is_run(model)
-        alone = not trained and _is_encoder(model)
-        names = [*([model] if alone else []), *(encoder or [])]
+        models = ServedModels(
+            None if trained else model,
+            encoder or [],
+            engine_config,
+            name=model_name,
+            pull=pull,
+        )
         run_paths = [*([model] if trained else []), *(run or [])]
-        for name in names if pull else []:
-            pull_if_missing(name)
         serve_http(
-            None if alone or trained else load,
+            models.load_engine,
             settings,
-            encoders=partial(load_encoders, names) if names else None,
+            encoders=models.load_encoders,
             runs=partial(_load_runs, run_paths, threshold) if run_paths else None,
             listener=listener,
             on_ready=_announce,
@@ -253,23 +231,6 @@ def _load_runs(paths: list[str], threshold: float | None) -> dict[str, ServedRun
             )
         found[served.name] = served
     return found
-
-
-def _memory_of(name: str, config: EngineConfig) -> int:
-    """Bytes that an encoder will take, as its file's header tells."""
-    with load_encoder(name) as network:
-        return encoder_memory(network, config)
-
-
-def _is_encoder(model: str) -> bool:
-    """Whether the model to serve is an encoder; one of the catalogue is known by its name."""
-    known = catalogue.entries().get(model)
-    if known is not None:
-        return known.task == "embed"
-    try:
-        return encodes(catalogue.locate(model))
-    except (ModelNotFoundError, ModelFormatError):
-        return False  # Loading it will say what is wrong.
 
 
 def _announce(url: str) -> None:

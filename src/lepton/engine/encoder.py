@@ -132,9 +132,7 @@ class EncoderEngine:
     @property
     def dimensions(self) -> int:
         """Columns of what ``embed`` returns."""
-        return (
-            len(self._projections[-1].weight) if self._projections else self._executor.hidden_size
-        )
+        return self.model.dimensions
 
     @property
     def retrieval_prompts(self) -> tuple[str | None, str | None]:

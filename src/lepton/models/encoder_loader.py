@@ -80,6 +80,12 @@ class EncoderModel(EncoderNetwork):
         return (self.head.pooling if self.head is not None else None) or self.settings.pooling
 
     @property
+    def dimensions(self) -> int:
+        """Of a vector, or of a token's state where there is a classification head."""
+        projections = self.settings.projections
+        return projections[-1].outputs if projections else self.config.hidden_size
+
+    @property
     def max_tokens(self) -> int:
         """Tokens of one input by default, special ones included."""
         return min(self.settings.max_tokens or self.config.context_length, self.context_length)
@@ -99,12 +105,6 @@ def is_encoder(checkpoint: Checkpoint) -> bool:
     return (checkpoint.path / "modules.json").is_file()
 
 
-def encodes(path: Path) -> bool:
-    """Whether the model at ``path`` is an encoder; raises as ``open_checkpoint`` does."""
-    with open_checkpoint(path) as checkpoint:
-        return is_encoder(checkpoint)
-
-
 def load_any(path_or_name: str | Path) -> Model | EncoderModel:
     """Load whatever a path or a catalogue name stands for, as ``load_model`` does."""
     checkpoint = open_checkpoint(catalogue.locate(path_or_name))
@@ -113,10 +113,7 @@ def load_any(path_or_name: str | Path) -> Model | EncoderModel:
     except BaseException:
         checkpoint.close()
         raise
-    if encoder:
-        return load_encoder(path_or_name, checkpoint)
-    checkpoint.close()
-    return load_model(path_or_name)
+    return (load_encoder if encoder else load_model)(path_or_name, checkpoint)
 
 
 def load_encoder(path_or_name: str | Path, checkpoint: Checkpoint | None = None) -> EncoderModel:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lepton.models.encoder_loader import EncoderModel, EncoderTask, load_encoder
+from lepton.models.encoder_loader import EncoderTask, load_encoder
 from lepton.models.executors import Quantize
 from lepton.models.executors.encoder_packing import choose_types, encoder_bytes
 from lepton.models.stages import PoolingKind
-from lepton.models.summary import licence_of
+from lepton.models.summary import licence_of, tensor_counts
+from lepton.models.weights import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -43,32 +42,27 @@ class EncoderSummary:
     """Bytes of the loaded weights."""
 
 
-def summarize_encoder(path: Path, *, quantize: Quantize = "none") -> EncoderSummary:
-    """Describe the encoder at ``path``; raises as ``load_encoder`` does."""
-    with load_encoder(path) as model:
-        tensors = model.checkpoint.tensors.values()
-        types = choose_types("auto", quantize)
-        return EncoderSummary(
-            path=path,
-            architecture=model.config.model_type,
-            task=model.task,
-            parameters=sum(math.prod(tensor.shape) for tensor in tensors),
-            types=dict(Counter(tensor.type.name for tensor in tensors).most_common()),
-            vocabulary=model.config.vocab_size,
-            dimensions=_dimensions(model),
-            layers=model.config.num_layers,
-            max_tokens=model.max_tokens,
-            context_length=model.context_length,
-            pooling=model.pooling,
-            normalize=model.settings.normalize,
-            prompts=dict(model.settings.prompts),
-            labels=model.config.labels,
-            licence=licence_of(model.checkpoint),
-            product_type=types.product,
-            weights=encoder_bytes(model, types),
-        )
-
-
-def _dimensions(model: EncoderModel) -> int:
-    projections = model.settings.projections
-    return projections[-1].outputs if projections else model.config.hidden_size
+def summarize_encoder(checkpoint: Checkpoint, *, quantize: Quantize = "none") -> EncoderSummary:
+    """Describe the encoder of an open checkpoint; raises as ``load_encoder`` does."""
+    model = load_encoder(checkpoint.path, checkpoint)
+    counts = tensor_counts(checkpoint)
+    types = choose_types("auto", quantize)
+    return EncoderSummary(
+        path=checkpoint.path,
+        architecture=model.config.model_type,
+        task=model.task,
+        parameters=counts.parameters,
+        types=counts.types,
+        vocabulary=model.config.vocab_size,
+        dimensions=model.dimensions,
+        layers=model.config.num_layers,
+        max_tokens=model.max_tokens,
+        context_length=model.context_length,
+        pooling=model.pooling,
+        normalize=model.settings.normalize,
+        prompts=dict(model.settings.prompts),
+        labels=model.config.labels,
+        licence=licence_of(checkpoint),
+        product_type=types.product,
+        weights=encoder_bytes(model, types),
+    )

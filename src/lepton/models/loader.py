@@ -55,7 +55,10 @@ def load_network(path: Path) -> Network:
     Raises ModelNotFoundError when nothing is at ``path``, ModelFormatError naming the tensor or key
     when the checkpoint is damaged or needs a feature that is not supported.
     """
-    checkpoint = open_checkpoint(path)
+    return _read_network(open_checkpoint(path))
+
+
+def _read_network(checkpoint: Checkpoint) -> Network:
     try:
         config = read_config(checkpoint)
         stages = tuple(find_architecture(checkpoint).stages(config, checkpoint))
@@ -66,13 +69,14 @@ def load_network(path: Path) -> Network:
     return Network(checkpoint.path, config, stages, checkpoint)
 
 
-def load_model(path_or_name: str | Path) -> Model:
+def load_model(path_or_name: str | Path, checkpoint: Checkpoint | None = None) -> Model:
     """Load a model from a file, a folder or, by its catalogue name, from the cache.
 
-    Nothing is downloaded: a catalogue model that is not in the cache is a ModelNotFoundError that
-    says how to fetch it. Raises ModelFormatError as ``load_network`` does.
+    Takes over ``checkpoint`` where it is open already. Nothing is downloaded: a catalogue model
+    that is not in the cache is a ModelNotFoundError that says how to fetch it. Raises
+    ModelFormatError as ``load_network`` does.
     """
-    network = load_network(catalogue.locate(path_or_name))
+    network = _read_network(checkpoint or open_checkpoint(catalogue.locate(path_or_name)))
     try:
         tokenizer = Tokenizer.from_checkpoint(network.checkpoint)
         chat_template = ChatTemplate.from_checkpoint(network.checkpoint, tokenizer)

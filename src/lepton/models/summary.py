@@ -13,9 +13,18 @@ from lepton.models.executors import KvDtype, Quantize
 from lepton.models.executors.packing import packed_bytes, packed_types
 from lepton.models.footprint import Footprint
 from lepton.models.validation import check_tensors, expected_tensors
-from lepton.models.weights import Checkpoint, open_checkpoint
+from lepton.models.weights import Checkpoint
 
 _SHOWN_CONTEXTS = (2048, 8192, 32768, 131072)
+
+
+@dataclass(frozen=True)
+class TensorCounts:
+    """What a checkpoint's tensors amount to."""
+
+    parameters: int
+    types: Mapping[str, int]
+    """Number of tensors by type, the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +51,33 @@ class ModelSummary:
 
 
 def summarize(
-    path: Path, *, quantize: Quantize = "none", kv_dtype: KvDtype = "bf16"
+    checkpoint: Checkpoint, *, quantize: Quantize = "none", kv_dtype: KvDtype = "bf16"
 ) -> ModelSummary:
-    """Describe the model at ``path``, and the memory it takes with these choices.
+    """Describe the model of an open checkpoint, and the memory it takes with these choices.
 
-    Raises:
-        ModelNotFoundError: there is no model.
-        ModelFormatError: it is damaged or of a kind that is not supported.
+    Raises ModelFormatError when it is damaged or of a kind that is not supported.
     """
-    with open_checkpoint(path) as checkpoint:
-        config = read_config(checkpoint)
-        tensors = checkpoint.tensors.values()
-        types = Counter(tensor.type.name for tensor in tensors)
-        return ModelSummary(
-            path=path,
-            architecture=config.model_type,
-            parameters=sum(math.prod(tensor.shape) for tensor in tensors),
-            types=dict(types.most_common()),
-            vocabulary=config.vocab_size,
-            chat_template=_has_template(checkpoint),
-            licence=licence_of(checkpoint),
-            footprint=footprint(checkpoint, config, quantize, kv_dtype),
-        )
+    config = read_config(checkpoint)
+    counts = tensor_counts(checkpoint)
+    return ModelSummary(
+        path=checkpoint.path,
+        architecture=config.model_type,
+        parameters=counts.parameters,
+        types=counts.types,
+        vocabulary=config.vocab_size,
+        chat_template=_has_template(checkpoint),
+        licence=licence_of(checkpoint),
+        footprint=footprint(checkpoint, config, quantize, kv_dtype),
+    )
+
+
+def tensor_counts(checkpoint: Checkpoint) -> TensorCounts:
+    """Parameters of a checkpoint, and its tensors by type."""
+    tensors = checkpoint.tensors.values()
+    return TensorCounts(
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors),
+        types=dict(Counter(tensor.type.name for tensor in tensors).most_common()),
+    )
 
 
 def footprint(

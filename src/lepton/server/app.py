@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lepton.engine import AsyncEncoder, AsyncEngine
     from lepton.server.served_run import ServedRun
 
-    EngineLoader = Callable[[], AsyncEngine]
+    EngineLoader = Callable[[], AsyncEngine | None]
     EncodersLoader = Callable[[], Mapping[str, AsyncEncoder]]
     RunsLoader = Callable[[], Mapping[str, ServedRun]]
 

@@ -19,16 +19,16 @@ def find_encoder(request: Request, name: str | None, *tasks: str) -> tuple[str, 
     Raises RequestError ``model_not_found`` when there is none.
     """
     encoders = context_of(request).encoders
+    fit = [each for each, encoder in encoders.items() if encoder.model.task in tasks]
     if name is None:
-        fit = [each for each, encoder in encoders.items() if encoder.model.task in tasks]
         if len(fit) == 1:
             return fit[0], encoders[fit[0]]
     elif name in encoders:
         return name, encoders[name]
     shown = "" if name is None else f"The model {name[:80]!r} is no encoder here. "
-    known = [*encoders, *(context_of(request).runs if "classify" in tasks else ())]
+    known = [*fit, *(context_of(request).runs if "classify" in tasks else ())]
     raise RequestError(
-        f"{shown}Give one of this server's encoders as 'model': {', '.join(known) or 'none'}.",
+        f"{shown}Give one that is fit as 'model': {', '.join(known) or 'none'}.",
         param="model",
         code="model_not_found",
     )

@@ -64,11 +64,11 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, finish what is in progress, shut the engine down.
 
-    A second signal ends the server at once. ``engine`` may be a function that makes it, and
-    ``encoders`` and ``runs`` are ones that make encoders and load trained runs by the names that
-    clients give; they are called while ``/livez``, ``/readyz`` and ``/metrics`` answer already.
-    ``on_ready`` gets the URL when requests are taken. Raises ConfigurationError as `bind` does, and
-    what those functions raise.
+    A second signal ends the server at once. ``engine`` may be a function that makes one or none,
+    and ``encoders`` and ``runs`` are ones that make encoders and load trained runs by the names
+    that clients give; they are called while ``/livez``, ``/readyz`` and ``/metrics`` answer
+    already. ``on_ready`` gets the URL when requests are taken. Raises ConfigurationError as `bind`
+    does, and what those functions raise.
     """
     settings = settings or ServerSettings()
     listener = listener or bind(settings)
