@@ -34,6 +34,12 @@ def test_one_row_is_not_clearly_better_and_nine_are() -> None:
     assert not clearly_better(usual, _scores(rows, 1), rows)
 
 
+def test_of_many_rows_one_is_enough() -> None:
+    rows = _rows(200)
+    assert clearly_better(_scores(rows, 9), _scores(rows, 10), rows)
+    assert not clearly_better(_scores(rows, 10), _scores(rows, 10), rows)
+
+
 def test_names_count_as_usual_unless_they_clearly_mislead() -> None:
     rows = _rows(40)
     scores = _scores(rows, 4)
