@@ -29,7 +29,7 @@ def fit_auto(
     state: Path,
     progress: ProgressCallback,
 ) -> tuple[Method, Fitted]:
-    """Fit every candidate; the first is kept unless another is better on unseen rows, of few clearly.
+    """Fit every candidate; keep the first unless another is better, of few rows clearly better.
 
     A method whose encoder is not on this machine, or whose package is missing, is passed over and
     named in the run's metrics.
