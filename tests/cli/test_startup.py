@@ -174,19 +174,20 @@ async def test_generator_and_encoder_do_not_disturb_each_other(url: str) -> None
     streams: list[str] = []
     vectors: list[list[list[float]]] = []
 
-    async def stream_until_vectors_are_there(client: httpx.AsyncClient) -> None:
-        while len(vectors) < 3:
+    def few() -> bool:
+        return len(streams) < 3 or len(vectors) < 3
+
+    async def stream(client: httpx.AsyncClient) -> None:
+        while few():
             streams.append(await complete(client))
 
-    async def embed_until_streams_are_there(client: httpx.AsyncClient) -> None:
-        while len(streams) < 3:
+    async def ask_for_vectors(client: httpx.AsyncClient) -> None:
+        while few():
             vectors.append(await embed(client))
 
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         alone = await complete(client), await embed(client)
-        await asyncio.gather(
-            stream_until_vectors_are_there(client), embed_until_streams_are_there(client)
-        )
+        await asyncio.gather(stream(client), ask_for_vectors(client))
     assert alone[0].count("w") == PROMPT["max_tokens"]
     assert all(each == alone[0] for each in streams)
     assert all(each == alone[1] for each in vectors)
