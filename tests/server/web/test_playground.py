@@ -315,7 +315,6 @@ def test_a_little_scrolling_up_is_enough(endless) -> None:
     expect(endless.button("Go to the latest message")).to_be_visible()
     page.mouse.wheel(0, 100_000)
     expect(endless.button("Go to the latest message")).to_be_hidden()
-    endless.button("Stop").click()
 
 
 @pytest.mark.parametrize("context", [{"viewport": {"width": 700, "height": 420}}], indirect=True)
