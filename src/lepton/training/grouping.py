@@ -34,7 +34,7 @@ def group_rows(
         int64 [rows].
 
     Raises:
-        DataError: the package that finds near-duplicates is not installed.
+        ConfigurationError: the package that finds near-duplicates is not installed.
     """
     rows = range(len(texts))
     known = [
