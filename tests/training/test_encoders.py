@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from lepton import LLM, LargeLanguageModel
-from lepton.errors import RequestError
+from lepton.errors import ConfigurationError, RequestError
 from lepton.models.catalogue import cached
 from lepton.training import TrainedModel, TrainingConfig, train
 from lepton.training.config import Method
@@ -77,6 +77,15 @@ def test_fewshot_tunes_on_pairs_and_the_engine_runs_it(
         return float(cosines[equal].mean() - cosines[~equal].mean())
 
     assert nearness(run / "encoder") > nearness(encoder) + 0.2
+
+
+def test_a_tuning_that_diverges_is_stopped(encoder: str, shop: Dataset, tmp_path: Path) -> None:
+    config = TrainingConfig(
+        method="fewshot", encoder=encoder, epochs=3, learning_rate=1e30, max_tokens=16
+    )
+    with pytest.raises(ConfigurationError, match="Give a learning rate below 1e"):
+        train(shop.take(range(24)), config, out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_pairs_of_both_kinds_weigh_alike() -> None:

@@ -25,6 +25,7 @@ from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
 from lepton.training.head import COSTS, TERM_WEIGHTS, joined, on_vectors_and_terms
 from lepton.training.label_names import choose_share, name_vectors
 from lepton.training.linear import fit_features, fit_weights, sparse_matrix
+from lepton.training.loop import check_finite
 from lepton.training.pretrained import Pretrained, find_pretrained, freeze, pool, save_encoder
 from lepton.training.scorers import Fitted, Floats, ProgressCallback
 from lepton.training.selection import Indices, clearly_better, cross_parts, judge
@@ -178,6 +179,7 @@ def _tuned(
         generator = np.random.default_rng((config.seed, number))
         rows = [pieces[row][generator.integers(len(pieces[row]))] for row in batch]
         loss = pair_loss(pool(encoder, rows, config.precision), targets[torch.from_numpy(batch)])
+        check_finite(config, number * config.epochs // len(batches), loss.detach())
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, config.max_gradient_norm)
         for group in optimizer.param_groups:
@@ -185,6 +187,7 @@ def _tuned(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress("tune", number + 1, len(batches), {"loss": float(loss.detach())})
+    check_finite(config, config.epochs - 1, *parameters)
     encoder.eval()
     state.mkdir(exist_ok=True)
     folder = save_encoder(encoder, source, state)

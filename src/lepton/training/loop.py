@@ -139,7 +139,7 @@ class Loop:
         # The mean over all batches of a step, whose last group may be short.
         first = place.batch - place.batch % config.accumulation
         together = min(config.accumulation, self.batches_per_epoch - first)
-        self._check_finite(loss.detach())
+        check_finite(self.config, self.place.epoch, loss.detach())
         (loss / together).backward()  # type: ignore[no-untyped-call]
         place.loss_sum += float(loss.detach())
         place.batch += 1
@@ -165,7 +165,9 @@ class Loop:
                 torch.from_numpy(scores),
                 torch.from_numpy(np.asarray(self.validation.targets)).to(self.targets.dtype),
             )
-        self._check_finite(loss, torch.from_numpy(scores), *self.parameters)
+        check_finite(
+            self.config, self.place.epoch, loss, torch.from_numpy(scores), *self.parameters
+        )
         score = judge(scores, self.validation)
         place.curves.append(
             {
@@ -187,13 +189,6 @@ class Loop:
             if self.config.schedule == "plateau":
                 place.plateau_factor *= 0.5
         place.epoch, place.batch, place.loss_sum = place.epoch + 1, 0, 0.0
-
-    def _check_finite(self, *values: Tensor) -> None:
-        if not all(bool(torch.isfinite(value).all()) for value in values):
-            raise ConfigurationError(
-                f"training diverged in epoch {self.place.epoch + 1}: the numbers are no longer "
-                f"finite. Give a learning rate below {self.config.learning_rate:g}"
-            )
 
     def _learning_rate(self) -> float:
         return learning_rate(self.config, self.place.step, self.steps) * self.place.plateau_factor
@@ -244,6 +239,19 @@ class Loop:
         torch.set_rng_state(state["generator"])
         self.best = state["best"]
         self.best_scores = state["best_scores"].numpy()
+
+
+def check_finite(config: TrainingConfig, epoch: int, *values: Tensor) -> None:
+    """Stop a training that has diverged in ``epoch``, counted from 0.
+
+    Raises:
+        ConfigurationError: one of ``values`` holds what is no finite number.
+    """
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise ConfigurationError(
+            f"training diverged in epoch {epoch + 1}: the numbers are no longer finite. Give a "
+            f"learning rate below {config.learning_rate:g}"
+        )
 
 
 def learning_rate(config: TrainingConfig, step: int, steps: int) -> float:
