@@ -178,3 +178,29 @@ def test_rewritten_rows_know_what_they_were_made_from(run: Run, table: Path) -> 
     assert all(row["intent"] == originals[row[GROUP]]["intent"] for row in rewritten)
     dataset = load_dataset(second).dataset
     assert dataset.origins == tuple(row[GROUP] for row in rows)
+
+
+def test_the_columns_trained_on_are_found_again(run: Run, tmp_path: Path) -> None:
+    subjects = {"refund": ("money back", "card debit"), "parcel": ("late courier", "not here")}
+    rows = [
+        {"id": str(number), "title": title, "body": f"{label} please {number}", "label": label}
+        for number in range(12)
+        for label, titles in subjects.items()
+        for title in titles
+    ]
+    mail = tmp_path / "mail.csv"
+    with mail.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert train(run, mail, "--text", "title", "--text", "body").exit_code == 0
+    trained = str(tmp_path / "runs" / "shop")
+    scored = tmp_path / "scored.csv"
+    assert run("predict", trained, str(mail), "--out", str(scored)).exit_code == 0
+    with scored.open(encoding="utf-8-sig", newline="") as file:
+        assert all(row["predicted"] == row["label"] for row in csv.DictReader(file))
+    assert run("evaluate", trained, str(mail), "--gate", "accuracy=1").exit_code == 0
+    one = run("predict", trained, str(mail), "--out", str(tmp_path / "b.csv"), "--text", "title")
+    assert one.exit_code == 2
+    assert "reads texts of 2 columns (title, body)" in " ".join(one.output.split())
+    assert not (tmp_path / "b.csv").exists()

@@ -9,11 +9,11 @@ from lepton.training.predict_stream import predict_stream
 from lepton.training.trained_model import TrainedModel
 
 
-def answers_to(run: Path, lines: list[str], source: Path) -> list[dict[str, Any]]:
+def answers_to(run: Path, lines: list[str], source: Path, **options: Any) -> list[dict[str, Any]]:
     source.write_text("\n".join(lines))
     sink = io.BytesIO()
     with source.open("rb") as stream:
-        answered = predict_stream(TrainedModel.load(run), stream, sink)
+        answered = predict_stream(TrainedModel.load(run), stream, sink, **options)
     answers = [
         json.loads(line.decode("utf-8", "surrogatepass")) for line in sink.getvalue().splitlines()
     ]
@@ -45,3 +45,14 @@ def test_the_callers_own_fields_are_kept(linear_run: Path, tmp_path: Path) -> No
     assert answer["label_"] == 1
     assert answer["label__"] == "refund"
     assert answer["probability"] > 0.5
+
+
+def test_a_text_of_several_fields(linear_run: Path, tmp_path: Path) -> None:
+    lines = [
+        '{"title": "refund money", "body": "card\\nback"}',
+        '{"body": "快递 物流"}',
+        '{"title": 3}',
+    ]
+    answers = answers_to(linear_run, lines, tmp_path / "in", text=("title", "body"))
+    assert [answer.get("label") for answer in answers] == ["refund", "delivery", None]
+    assert answers[2]["error"] == "not an object with a string 'title' or 'body'"

@@ -22,6 +22,7 @@ from lepton.training.loading import load_dataset
 from lepton.training.report import html_report
 from lepton.training.run import (
     cannot_write,
+    check_columns,
     locate_run,
     read_manifest,
     write_json,
@@ -71,6 +72,7 @@ def evaluate(
     loaded = load_dataset(
         data,
         text=text,
+        usual_text=manifest.text_columns,
         label=label,
         encoding=encoding,
         delimiter=delimiter,
@@ -78,6 +80,7 @@ def evaluate(
         objective=manifest.objective,
         labels=manifest.labels or None,
     )
+    check_columns(manifest, loaded.text_columns)
     shared.tell_left_out(loaded, data)
     with notices.status(say("Evaluating")):
         evaluation = evaluate_run(run, loaded.dataset, against=against, seed=seed)

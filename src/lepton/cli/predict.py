@@ -18,6 +18,7 @@ from lepton.data.reading import ReadProgress, TableReader
 from lepton.errors import RequestError
 from lepton.training.predict import RowProgress, predict_file
 from lepton.training.predict_stream import predict_stream
+from lepton.training.run import check_columns
 from lepton.training.trained_model import TrainedModel
 
 
@@ -46,8 +47,10 @@ def predict(
     if file == "-":
         if out is not None:
             raise RequestError(say("a stream is answered on standard output: leave --out away"))
-        field = (text or ["text"])[0]
-        predict_stream(model, sys.stdin.buffer, sys.stdout.buffer, text=field, threshold=threshold)
+        several = model.manifest.text_columns if model.manifest.config.fields > 1 else ()
+        fields = text or several or ("text",)
+        check_columns(model.manifest, fields)
+        predict_stream(model, sys.stdin.buffer, sys.stdout.buffer, text=fields, threshold=threshold)
         return
     if out is None:
         raise RequestError(say("name the file to write: --out scored.csv"))
@@ -56,6 +59,7 @@ def predict(
             reader = TableReader(
                 file,
                 text=text,
+                usual_text=model.manifest.text_columns,
                 encoding=encoding,
                 delimiter=delimiter,
                 sheet=sheet,

@@ -244,6 +244,7 @@ def train(
                 out=out,
                 validation=checked.dataset if checked else None,
                 source=Path(data).name,
+                text_columns=loaded.text_columns,
                 progress=bar,
             )
     except KeyboardInterrupt:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from lepton.data import formats, typed_formats
 from lepton.data.missing import MISSING
-from lepton.data.table import ProblemCallback, Problems, Row, Table, column_index
+from lepton.data.table import (
+    ProblemCallback,
+    Problems,
+    Row,
+    Table,
+    column_index,
+    joined_columns,
+)
 from lepton.errors import DataError
 
 _TEXT_NAMES = (
@@ -35,6 +42,7 @@ class TableReader:
         path: str | Path,
         *,
         text: str | Sequence[str] | None = None,
+        usual_text: Sequence[str] = (),
         label: str | None = None,
         encoding: str | None = None,
         delimiter: str | None = None,
@@ -50,6 +58,8 @@ class TableReader:
         self.columns = self._format.columns
         self.sheet = sheet
         wanted = (text,) if isinstance(text, str) else text
+        if not wanted and set(usual_text) <= set(self.columns):
+            wanted = usual_text
         self.text_columns = tuple(wanted) if wanted else (self._guess(_TEXT_NAMES, "text"),)
         self.label_column = label or self._guess_label()
         self._text_indices = [self._index(name) for name in self.text_columns]
@@ -86,13 +96,9 @@ class TableReader:
         values = tuple(
             None if value is None or value.strip() in self._missing else value for value in cells
         )
-        parts = [values[index] or "" for index in self._text_indices]
-        # A line for each column but the last, which may have several.
-        lines = [*(" ".join(part.split()) for part in parts[:-1]), parts[-1]]
+        text = joined_columns([values[index] for index in self._text_indices])
         label = None if self._label_index is None else values[self._label_index]
-        return Row(
-            number, line, "\n".join(lines) if any(parts) else None, label and label.strip(), values
-        )
+        return Row(number, line, text, label and label.strip(), values)
 
     def _index(self, name: str) -> int:
         return column_index(self.columns, name, str(self.path))
@@ -121,6 +127,7 @@ def read_table(
     path: str | Path,
     *,
     text: str | Sequence[str] | None = None,
+    usual_text: Sequence[str] = (),
     label: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
@@ -137,6 +144,7 @@ def read_table(
         path: CSV, TSV, JSON Lines, Parquet, Excel, or a folder with a sub-folder for each label.
         text: the column (or columns, to be joined by line ends) with the text; guessed from common
             names if not given.
+        usual_text: columns to take where ``text`` is not given and the table has them all.
         label: the column with the label; guessed if not given, and there may be none.
         encoding: of a text file; found out if not given (UTF-8, UTF-16, GB18030, Windows-1252).
         delimiter: of CSV; found out if not given.
@@ -156,6 +164,7 @@ def read_table(
     reader = TableReader(
         path,
         text=text,
+        usual_text=usual_text,
         label=label,
         encoding=encoding,
         delimiter=delimiter,

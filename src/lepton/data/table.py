@@ -24,6 +24,17 @@ class Row:
     """Every column, in the order of ``columns``; None where missing."""
 
 
+def joined_columns(parts: Sequence[str | None]) -> str | None:
+    """The text that the text columns of a row make; None where all of them are empty.
+
+    A line for each column but the last, which may have several.
+    """
+    if not any(parts):
+        return None
+    lines = [" ".join((part or "").split()) for part in parts[:-1]]
+    return "\n".join([*lines, parts[-1] or ""])
+
+
 @dataclass(frozen=True, slots=True)
 class RowProblem:
     """What was wrong with one row of a file."""

@@ -100,9 +100,12 @@ def fit_features(texts: Sequence[str]) -> TfIdf:
 def fit_weights(
     matrix: Any, dataset: Dataset, config: TrainingConfig, cost: float
 ) -> tuple[Floats, Floats]:
-    """A linear model on any feature matrix, dense or sparse: weight [features, outputs], bias."""
+    """A linear model on any feature matrix, dense or sparse: weight [features, outputs], bias.
+
+    Labels are told one against the rest. With ``class_weights`` the rows of a label weigh as much
+    as all others together.
+    """
     from sklearn.linear_model import Ridge
-    from sklearn.svm import LinearSVC
 
     if dataset.objective == "regression":
         ridge = Ridge(alpha=1.0 / cost, random_state=config.seed).fit(matrix, dataset.targets)
@@ -110,23 +113,64 @@ def fit_weights(
             np.asarray(ridge.coef_, np.float32).reshape(-1, 1),
             np.asarray([ridge.intercept_], np.float32),
         )
-    columns = []
-    balance = "balanced" if config.class_weights else None
-    for label in range(len(dataset.labels)):
+    count = len(dataset.labels)
+    weight = np.zeros((matrix.shape[1], count), np.float32)
+    # A label that no row has keeps this: nothing to learn but that.
+    bias = np.full(count, -1.0, np.float32)
+    if dataset.objective == "single" and len(present := np.unique(dataset.targets)) > 2:
+        model = _fit_all_labels(matrix, dataset.targets, config, cost)
+        weight[:, present], bias[present] = model.coef_.T, model.intercept_
+        return weight, bias
+    for label in range(count):
         positive = (
             dataset.targets == label
             if dataset.objective == "single"
             else dataset.targets[:, label] > 0.5
         )
-        if positive.all() or not positive.any():
-            # A label that every row has, or none: nothing to learn but that.
-            columns.append((np.zeros(matrix.shape[1]), 1.0 if positive.all() else -1.0))
-            continue
-        model = LinearSVC(C=cost, class_weight=balance, random_state=config.seed, max_iter=5000)
-        model.fit(matrix, positive)
-        columns.append((model.coef_[0], float(model.intercept_[0])))
-    weight = np.stack([coefficients for coefficients, _ in columns], axis=1)
-    return weight.astype(np.float32), np.asarray([bias for _, bias in columns], np.float32)
+        if positive.all():
+            bias[label] = 1.0
+        elif positive.any():
+            balance = "balanced" if config.class_weights else None
+            model = _support_vectors(cost, balance, config).fit(matrix, positive)
+            weight[:, label], bias[label] = model.coef_[0], model.intercept_[0]
+    return weight, bias
+
+
+def _fit_all_labels(matrix: Any, targets: Any, config: TrainingConfig, cost: float) -> Any:
+    """All labels in one call, which reads the matrix once.
+
+    liblinear weighs a label's rows against an unweighted rest; the cost is scaled so that labels of
+    equal frequency weigh as in a fit of one label with "balanced" weights.
+    """
+    if not config.class_weights:
+        return _support_vectors(cost, None, config).fit(matrix, targets)
+    labels, counts = np.unique(targets, return_counts=True)
+    rest = (counts.sum() - counts) / counts
+    balance = dict(zip(labels.tolist(), rest.tolist(), strict=True))
+    scaled = cost * len(labels) / (2 * (len(labels) - 1))
+    return _support_vectors(scaled, balance, config).fit(matrix, targets)
+
+
+def _support_vectors(cost: float, class_weight: Any, config: TrainingConfig) -> Any:
+    from sklearn.svm import LinearSVC
+
+    return LinearSVC(C=cost, class_weight=class_weight, random_state=config.seed, max_iter=5000)
+
+
+def row_coordinates(matrix: Any) -> Any:
+    """Rows with the same products among each other in as many columns as there are rows.
+
+    A linear model scores these rows as it would the ``matrix``, and is found several times faster
+    where that is a sparse one of few long texts: liblinear's time goes with the entries that are
+    not zero. Other matrices are returned as they are.
+    """
+    rows = matrix.shape[0]
+    if isinstance(matrix, np.ndarray) or rows * rows > matrix.nnz:
+        return matrix
+    products = (matrix @ matrix.T).toarray()
+    # Equal rows make this singular but for rounding.
+    products[np.diag_indices(rows)] += 1e-8 * products.diagonal().max()
+    return np.linalg.cholesky(products)
 
 
 def sparse_matrix(rows: SparseRows) -> Any:

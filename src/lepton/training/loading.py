@@ -30,6 +30,7 @@ def load_dataset(
     path: str | Path,
     *,
     text: str | Sequence[str] | None = None,
+    usual_text: Sequence[str] = (),
     label: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
@@ -46,6 +47,7 @@ def load_dataset(
     table = read_table(
         path,
         text=text,
+        usual_text=usual_text,
         label=label,
         encoding=encoding,
         delimiter=delimiter,

@@ -18,6 +18,7 @@ from lepton.data.table import Row
 from lepton.errors import ConfigurationError, DataError
 from lepton.training.predict_stream import json_line, with_unused
 from lepton.training.resumable import ResumableFile
+from lepton.training.run import check_columns
 from lepton.training.trained_model import Prediction, TrainedModel
 
 CHUNK_ROWS = 2048
@@ -69,12 +70,14 @@ def predict_file(
     Raises:
         ConfigurationError: ``out`` exists, cannot be written, is of another format, or belongs to
             other input.
-        DataError: the table cannot be read, or has no row.
+        DataError: the table cannot be read, has no row, or has fewer text columns than the model
+            reads.
         RequestError: the threshold is not between 0 and 1.
     """
     kind = out.suffix.lower()
     if kind not in DELIMITED | _JSON_LINES:
         raise ConfigurationError(f"{out}: predictions are written as .csv, .tsv or .jsonl")
+    check_columns(model.manifest, reader.text_columns)
     table = _Lines(model, reader, probabilities, kind)
     identity = _identity(model, reader, threshold, probabilities)
     with ResumableFile.opened(out, identity) as file:

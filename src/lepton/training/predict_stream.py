@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+from lepton.data.table import joined_columns
 from lepton.errors import DataError
 from lepton.training.trained_model import TrainedModel
 
@@ -19,15 +20,15 @@ def predict_stream(
     source: BinaryIO,
     sink: BinaryIO,
     *,
-    text: str = "text",
+    text: Sequence[str] = ("text",),
     threshold: float | None = None,
 ) -> int:
     """Score newline-delimited JSON as it arrives; each line is answered by one line, in order.
 
-    A line is an object with the field ``text``, or a string. Its answer is the object with what the
-    model says added, or with ``error``; a field of the object's own is never written over: what
-    is added is called ``label_``, say, then. Lines that arrive together are scored together, and
-    no line waits for the next.
+    A line is an object with the fields ``text``, of which all but one may be missing, or a string.
+    Its answer is the object with what the model says added, or with ``error``; a field of the
+    object's own is never written over: what is added is called ``label_``, say, then. Lines that
+    arrive together are scored together, and no line waits for the next.
 
     Returns:
         The number of lines answered.
@@ -70,9 +71,9 @@ def with_unused(names: Sequence[str], taken: Sequence[str]) -> list[str]:
 
 
 def _answers(
-    model: TrainedModel, lines: Sequence[bytes], field: str, threshold: float | None
+    model: TrainedModel, lines: Sequence[bytes], names: Sequence[str], threshold: float | None
 ) -> Iterator[dict[str, Any]]:
-    entries = [_entry(line, field) for line in lines]
+    entries = [_entry(line, names) for line in lines]
     texts = [text for text, _ in entries if text is not None]
     predictions = iter(model.predict(texts, threshold=threshold))
     for text, fields in entries:
@@ -82,18 +83,22 @@ def _answers(
             yield _added(fields, model.describe(next(predictions)))
 
 
-def _entry(line: bytes, field: str) -> tuple[str | None, dict[str, Any]]:
+def _entry(line: bytes, names: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
     """The text of a line and all its fields, or None and those with what was wrong."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None, {"error": "not valid JSON"}
     if isinstance(value, str):
-        value = {field: value}
-    if not isinstance(value, dict) or not isinstance(value.get(field), str):
-        fields = value if isinstance(value, dict) else {}
-        return None, _added(fields, {"error": f"not an object with a string {field!r}"})
-    return value[field], value
+        return value, {names[0]: value}
+    fields = value if isinstance(value, dict) else {}
+    parts = [fields.get(name) for name in names]
+    if not any(isinstance(part, str) for part in parts) or not all(
+        part is None or isinstance(part, str) for part in parts
+    ):
+        wanted = " or ".join(map(repr, names))
+        return None, _added(fields, {"error": f"not an object with a string {wanted}"})
+    return joined_columns(parts) or "", fields
 
 
 def _added(fields: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from lepton.errors import ConfigurationError, ModelFormatError, ModelNotFoundError
+from lepton.errors import ConfigurationError, DataError, ModelFormatError, ModelNotFoundError
 from lepton.files import replaced
 from lepton.training.config import METHODS, OBJECTIVES, Method, Objective, TrainingConfig
 
@@ -72,6 +72,8 @@ class RunManifest:
     """A regression's outputs are multiplied by the scale, then the mean is added."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """What the method needs beside the weights."""
+    text_columns: tuple[str, ...] = ()
+    """Columns of the table that its texts came from."""
 
     @property
     def full_name(self) -> str:
@@ -157,11 +159,23 @@ def read_manifest(folder: Path) -> RunManifest:
                 f"this version of Lepton reads run format {FORMAT_VERSION} only", file=file
             )
         config = TrainingConfig.from_json(values.pop("config"))
-        manifest = RunManifest(config=config, labels=tuple(values.pop("labels")), **values)
+        labels, columns = tuple(values.pop("labels")), tuple(values.pop("text_columns", ()))
+        manifest = RunManifest(config=config, labels=labels, text_columns=columns, **values)
     except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
         raise ModelFormatError(f"not a run's description: {error}", file=file) from error
     _check(manifest, file)
     return manifest
+
+
+def check_columns(manifest: RunManifest, columns: Sequence[str]) -> None:
+    """Raise DataError where a model of texts of several columns gets another number of them."""
+    wanted = manifest.config.fields
+    if wanted > 1 and len(columns) != wanted:
+        known = f" ({', '.join(manifest.text_columns)})" if manifest.text_columns else ""
+        raise DataError(
+            f"{manifest.full_name} reads texts of {wanted} columns{known}, and here are "
+            f"{len(columns)} ({', '.join(columns)}): name each with --text"
+        )
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:
@@ -267,6 +281,7 @@ def _check(manifest: RunManifest, file: Path) -> None:
             ("method", manifest.method in METHODS),
             ("objective", manifest.objective in OBJECTIVES),
             ("labels", all(isinstance(label, str) for label in manifest.labels)),
+            ("text_columns", all(isinstance(name, str) for name in manifest.text_columns)),
             ("name", isinstance(manifest.name, str)),
             ("version", isinstance(manifest.version, int)),
             ("model", isinstance(manifest.model, dict)),

@@ -60,6 +60,7 @@ def train(
     out: str | Path,
     validation: Dataset | None = None,
     source: str = "",
+    text_columns: Sequence[str] = (),
     progress: ProgressCallback = no_progress,
 ) -> Path:
     """Train a model and leave a finished run behind.
@@ -72,6 +73,8 @@ def train(
             continued instead.
         validation: rows to make choices on; part of ``dataset`` if not given.
         source: where the data came from, for the model card.
+        text_columns: columns that the texts came from, which evaluation and prediction then look
+            for in their tables.
         progress: told what is going on.
 
     Returns:
@@ -101,7 +104,7 @@ def train(
         if method != "linear":
             _save_baseline(folder, dataset, scaled_validation, settings, scale, state, progress)
         progress("save", 0, None, {})
-        _save(folder, dataset, settings, fitted, scale, source)
+        _save(folder, dataset, settings, fitted, scale, source, text_columns)
         (folder / unfinished.BEGUN).unlink()
         shutil.rmtree(state)
     return folder
@@ -182,10 +185,12 @@ def _save(
     fitted: Fitted,
     scale: Scale,
     source: str,
+    text_columns: Sequence[str],
 ) -> None:
     described = fitted.scorer.save(folder)
     name, version = runs.split_name(folder.name)
     manifest = _manifest(name, version or 1, dataset, config, fitted, scale, described)
+    manifest = replace(manifest, text_columns=tuple(text_columns))
     metrics = _metrics(manifest, fitted)
     runs.write_json(folder / runs.METRICS, metrics)
     if fitted.curves:
