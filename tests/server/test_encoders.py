@@ -95,6 +95,9 @@ def test_rerank_score_and_classify(client, folders) -> None:
     assert [entry["index"] for entry in ranked] == [entry.index for entry in expected]
     assert ranked[0]["relevance_score"] == pytest.approx(expected[0].score, abs=1e-6)
     assert ranked[0]["document"] == {"text": texts[ranked[0]["index"]]}
+    as_cohere = {"query": "w5 w6", "documents": texts, "top_n": 2, "max_tokens_per_doc": 4096}
+    again = post(client, "/v2/rerank", model="ranker", **as_cohere)["results"]
+    assert [entry["index"] for entry in again] == [entry["index"] for entry in ranked]
     scores = post(client, "/v1/score", model="ranker", text_1="w5 w6", text_2=texts)["data"]
     assert scores[expected[0].index]["score"] == pytest.approx(expected[0].score, abs=1e-6)
     (entry,) = post(client, "/v1/classify", input="w5")["data"]
@@ -116,6 +119,12 @@ def test_rerank_score_and_classify(client, folders) -> None:
         ("/v1/embeddings", {"model": "classifier", "input": "w5"}, 400, None),
         ("/v1/embeddings", {"input": "w5", "prompt_name": "x"}, 400, "prompt_name"),
         ("/v1/score", {"model": "ranker", "text_1": ["w5", "w6"], "text_2": ["w7"]}, 400, "text_2"),
+        (
+            "/v1/rerank",
+            {"query": "w5", "documents": ["w6"], "max_tokens_per_doc": 9},
+            400,
+            "max_tokens_per_doc",
+        ),
         ("/v1/classify", {"model": "ranker", "input": []}, 400, "input"),
         ("/v1/completions", {"model": "embedder", "prompt": "w5"}, 404, "model"),
     ],

@@ -11,9 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lepton.engine.encoder import EmbedOptions, EncoderEngine, PooledJob
+from lepton.engine.encoder import EmbedOptions, EncoderEngine, PooledJob, cosines
 from lepton.engine.encoder_inputs import TextInput, Window
 from lepton.errors import CapacityError, EngineError, UnavailableError
 from lepton.models.executors.base import Float32Array
@@ -105,7 +103,7 @@ class AsyncEncoder:
             rows = [places[pair[side]] for pair in pairs]
             sides.append((encoded.values[rows], encoded.num_tokens))
         (first, first_tokens), (second, second_tokens) = sides
-        return Encoded(np.einsum("ij,ij->i", first, second), first_tokens + second_tokens)
+        return Encoded(cosines(first, second), first_tokens + second_tokens)
 
     def close(self) -> None:
         """Refuse what waits, end the thread and release the weights. May be called twice."""

@@ -219,8 +219,7 @@ class EncoderEngine:
             second = self._distinct(
                 [pair[1] for pair in pairs], EmbedOptions(documents, normalize=True)
             )
-            cosines: Float32Array = np.einsum("ij,ij->i", first, second)
-            return cosines
+            return cosines(first, second)
         found = [np.empty(0, np.float32)]
         for start in range(0, len(pairs), _GROUP_TEXTS):
             job = self.score_job(pairs[start : start + _GROUP_TEXTS])
@@ -361,6 +360,12 @@ def _apply(layers: Sequence[HeadLayer], x: Float32Array) -> Float32Array:
     for layer in layers:
         x = layer.apply(x)
     return x
+
+
+def cosines(first: Float32Array, second: Float32Array) -> Float32Array:
+    """Of each row of one with that of the other, both [rows, dimensions] of length one: [rows]."""
+    cosines: Float32Array = np.einsum("ij,ij->i", first, second)
+    return cosines.clip(-1.0, 1.0)
 
 
 def _unit(vectors: Float32Array) -> Float32Array:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from lepton.server import fields
 from lepton.server.schemas import Prompt, Strict, as_prompts, invalid_value
 
 MOST_INPUTS = 100_000
@@ -56,13 +57,18 @@ class EmbeddingRequest(Strict):
 
 
 class RerankRequest(Strict):
-    """``POST /v1/rerank``."""
+    """``POST /v1/rerank``, and ``/v2/rerank`` as Cohere's client calls it."""
 
     model: str | None = None
     query: str
     documents: Annotated[list[Document], Field(min_length=1, max_length=MOST_INPUTS)]
     top_n: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_harmless(cls, content: Any) -> Any:
+        return fields.without(content, fields.RERANK)
 
 
 class ScoreRequest(Strict):

@@ -1,4 +1,4 @@
-"""Fields of the OpenAI API that Lepton does not offer yet.
+"""Fields of the OpenAI API, and of others taken as models, that Lepton does not offer yet.
 
 Values that ask for nothing are accepted; any other gets an error that names the field.
 """
@@ -49,6 +49,14 @@ MESSAGE: Harmless = {
     "tool_call_id": (),
     "tool_calls": ([],),
 }
+
+RERANK: Harmless = {
+    "max_tokens_per_doc": (4096,),
+    "rank_fields": (["text"],),
+    "return_embeddings": (False,),
+    "truncation": (True,),
+}
+"""Of Cohere and Jina."""
 
 STREAM_OPTIONS: Harmless = {"include_obfuscation": (False,)}
 

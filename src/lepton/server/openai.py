@@ -31,7 +31,7 @@ from lepton.server.schemas import (
 from lepton.server.served_run import ServedRun
 from lepton.server.tokens import detokenize, tokenize
 
-PREFIXES = ("/v1/", "/tokenize", "/detokenize")
+PREFIXES = ("/v1/", "/v2/", "/tokenize", "/detokenize")
 """Addresses that need a key where keys are in use, and that close while the server drains."""
 
 
@@ -108,6 +108,7 @@ def routes() -> APIRouter:
         ("/v1/completions", create_completion, CompletionRequest),
         ("/v1/embeddings", create_embeddings, EmbeddingRequest),
         ("/v1/rerank", rerank, RerankRequest),
+        ("/v2/rerank", rerank, RerankRequest),
         ("/v1/score", score, ScoreRequest),
         ("/v1/classify", classify, ClassifyRequest),
         ("/tokenize", tokenize, TokenizeRequest),
