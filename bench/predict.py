@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_QUESTIONS = Path("examples/customer_questions.csv")
+from bench.corpora import shop_questions
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,7 @@ def run_predict(arguments: argparse.Namespace, tell: Callable[[str], object]) ->
 
 def _table(path: Path, rows: int) -> Path:
     """Questions of the example, each with a number of its own."""
-    with _QUESTIONS.open(encoding="utf-8-sig", newline="") as stream:
-        found = (row["question"] for row in csv.DictReader(stream))
-        texts = [text for text in found if text.strip() and len(text) < 200]
+    texts = [text for text in shop_questions() if len(text) < 200]
     draw = random.Random(0)
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -273,7 +273,7 @@ def _text(model: Model) -> list[int]:
     return tokens
 
 
-def _print(title: str, headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print(title: str, headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     shown = Table(title=title, title_justify="left")
     for number, header in enumerate(headers):
         shown.add_column(header, justify="right" if number else "left")

@@ -58,7 +58,8 @@ def sentence_transformers(folder: Path, _cache: Path, threads: int) -> Embed:
     def batches_of(size: int) -> Embed:
         def embed(texts: list[str], max_tokens: int) -> Vectors:
             model.max_seq_length = max_tokens
-            return model.encode(texts, batch_size=size, normalize_embeddings=True)
+            found: Vectors = model.encode(texts, batch_size=size, normalize_embeddings=True)
+            return found
 
         return embed
 

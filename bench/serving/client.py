@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.closed_loop import post_bytes
+
 _EVENT = b'data: {"'
 _NO_CHOICE = b'"choices":[]'
 _ERROR = b'data: {"error":'
@@ -104,21 +106,12 @@ def run_calls(
     Once ``enough`` says so of a reply that has ended, those in progress are broken off and the
     others not made.
     """
-    requests = [_request(path, call.body) for call in calls]
+    requests = [post_bytes(path, call.body, close=True) for call in calls]
     cpu, start = time.process_time(), time.perf_counter()
     replies = asyncio.run(_run(port, calls, requests, enough))
     used = time.process_time() - cpu
     first = min(reply.sent for reply in replies)
     return Report(replies, max(reply.ended for reply in replies) - max(first, start), used)
-
-
-def _request(path: str, body: Mapping[str, Any]) -> bytes:
-    content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
 
 
 async def _run(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +14,13 @@ from typing import Any
 
 from bench.cache import bench_directory
 from bench.peers import PeerError, llama_tools
-from bench.peers.processes import family, processor_seconds, resident_memory
-
-_START_SECONDS = 300.0
+from bench.peers.processes import (
+    family,
+    free_port,
+    is_ready,
+    processor_seconds,
+    resident_memory,
+)
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Server:
 @contextmanager
 def lepton(path: Path, *options: str, name: str = "lepton") -> Iterator[Server]:
     """``lepton serve`` on a model file with more options."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "lepton", "serve", str(path), "--port", str(port)]
     command += ["--model-name", "model", "--log-level", "warning", *options]
     with _process(name, command, port, "/readyz", {"model": "model"}, {}) as server:
@@ -76,7 +77,7 @@ def lepton(path: Path, *options: str, name: str = "lepton") -> Iterator[Server]:
 def llama(path: Path, threads: int, *, slots: int, context: int) -> Iterator[Server]:
     """llama-server with so many slots, each of ``context`` tokens, its prompt cache off."""
     llama_tools.prepare()
-    port = _free_port()
+    port = free_port()
     command = [str(llama_tools.folder() / "llama-server"), "-m", str(path), "-t", str(threads)]
     command += ["-np", str(slots), "-c", str(slots * context), "--port", str(port), "--no-webui"]
     body = {"model": "model", "cache_prompt": False}
@@ -105,29 +106,10 @@ def _process(
             start_new_session=True,
         )
     try:
-        _wait_until_ready(process, port, health, log)
+        if not is_ready(process, port, health):
+            last = " ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
+            raise PeerError(f"the server did not start: {last}")
         yield Server(name, process, port, body)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, health: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", health)
-            if connection.getresponse().status == http.client.OK:
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    last = " ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
-    raise PeerError(f"the server did not start: {last}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import cache, partial
-from pathlib import Path
 
 from bench.cache import bench_directory
+from bench.corpora import SHOP, SHOP_TEST
 from bench.training import data
 from bench.training.trials import Trial
 from lepton.data import augment, find_leaks, wanted_rows
@@ -18,8 +18,6 @@ SEEDS = (0, 1, 2)
 DRAWS = (0, 1, 2, 3, 4)
 _ROWS_OF_A_DRAW = 8
 _TEST_SHARE = 0.2
-_EXAMPLE = Path("examples/customer_questions.csv")
-_EXAMPLE_TEST = Path("examples/customer_questions_test.csv")
 _TITLE_AND_CONTENT = TrainingConfig(
     method="head", encoder="multilingual-e5-small", max_tokens=128, fields=2
 )
@@ -106,7 +104,7 @@ def _draw(seed: int, part: int) -> Dataset:
 
 @cache
 def _example() -> Dataset:
-    return load_dataset(_EXAMPLE, text="question", label="intent").dataset
+    return load_dataset(SHOP, text="question", label="intent").dataset
 
 
 @cache
@@ -119,8 +117,8 @@ def _loaded(kind: str) -> Dataset:
         leaked = {leak.test for leak in leaks}
         return example.take(row for row in range(len(example)) if row not in leaked)
     cleaned = bench_directory() / "training" / "questions-clean.csv"
-    command = [sys.executable, "-m", "lepton", "data", "clean", str(_EXAMPLE), "--force"]
-    options = ["--out", str(cleaned), "--held-out", str(_EXAMPLE_TEST)]
+    command = [sys.executable, "-m", "lepton", "data", "clean", str(SHOP), "--force"]
+    options = ["--out", str(cleaned), "--held-out", str(SHOP_TEST)]
     subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
     return load_dataset(cleaned, text="question", label="intent").dataset
 
@@ -146,4 +144,4 @@ def _questions(kind: str, seed: int, part: int) -> Dataset:
 @cache
 def _customer_test() -> Dataset:
     labels = _example().labels
-    return load_dataset(_EXAMPLE_TEST, text="question", label="intent", labels=labels).dataset
+    return load_dataset(SHOP_TEST, text="question", label="intent", labels=labels).dataset

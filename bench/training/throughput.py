@@ -91,8 +91,8 @@ def _trainers(train: Dataset, _: Dataset) -> float:
         arguments = TrainingArguments(
             state,
             num_train_epochs=1,
-            per_device_train_batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
+            per_device_train_batch_size=config.batch_size or 0,
+            learning_rate=config.learning_rate or 0.0,
             weight_decay=config.weight_decay,
             use_cpu=True,
             report_to=[],
