@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.encoders.retrieval import measure_retrieval
-from bench.encoders.suite import MODELS, measure_encoders
+from bench.encoders.suite import EXACT, HALF, MODELS, measure_encoders
 from bench.encoders.texts import WORKLOADS, workloads
 from bench.encoders.together import Together, describe, measure_together
 from lepton.files import replaced
@@ -82,9 +82,10 @@ def _report(results: dict[str, Any], rounds: int) -> str:
         parts += ["", f"## {model}"]
         for name, table in tables.items():
             workload = titles[name]
-            parts += ["", f"| {workload.title} | value | Lepton bf16 ÷ | cosine |"]
+            usual = HALF if HALF in table else EXACT
+            parts += ["", f"| {workload.title} | value | {usual} ÷ | cosine |"]
             parts += ["| --- | --- | --- | --- |"]
-            ours = table["lepton bf16"]["value"]
+            ours = table[usual]["value"]
             ranked = sorted(table.items(), key=lambda item: item[1]["value"])
             for engine, cell in ranked if workload.latency else reversed(ranked):
                 ratio = cell["value"] / ours if workload.latency else ours / cell["value"]

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
-from lepton.training.linear import COSTS, LinearScorer, fit_features, fit_weights, sparse_matrix
+from lepton.training.linear import (
+    COSTS,
+    LinearScorer,
+    fit_features,
+    fit_weights,
+    row_coordinates,
+    sparse_matrix,
+)
 from lepton.training.scorers import Fitted, ProgressCallback
 from lepton.training.selection import choose_linear
 
@@ -31,7 +38,8 @@ def fit_linear_method(
     def on_step(done: int, total: int, score: float) -> None:
         progress("choose", done, total, {"score": score})
 
-    choice = choose_linear(matrix, dataset, config, COSTS, validation=checked, on_step=on_step)
+    compared = matrix if validation else row_coordinates(matrix)
+    choice = choose_linear(compared, dataset, config, COSTS, validation=checked, on_step=on_step)
     progress("fit", 0, None, {"score": choice.score})
     weight, bias = fit_weights(matrix, dataset, choice.apply(config), choice.cost)
     held_out = (validation or dataset).take(choice.held_out)

@@ -13,7 +13,13 @@ from lepton.training.dataset import Dataset
 from lepton.training.encoder_scorer import Encoder, EncoderScorer, encoder_for
 from lepton.training.features import Floats, TfIdf
 from lepton.training.label_names import choose_share, name_vectors
-from lepton.training.linear import LinearScorer, fit_features, fit_weights, sparse_matrix
+from lepton.training.linear import (
+    LinearScorer,
+    fit_features,
+    fit_weights,
+    row_coordinates,
+    sparse_matrix,
+)
 from lepton.training.scorers import Fitted, ProgressCallback
 from lepton.training.selection import LinearChoice, choose_linear, clearly_better, judge
 
@@ -58,6 +64,7 @@ def fit_on_vectors(
     features = fit_features(dataset.texts)
     terms = sparse_matrix(features.rows(dataset.texts))
     checked_terms = sparse_matrix(features.rows(validation[1].texts)) if validation else None
+    compared = terms if validation else row_coordinates(terms)
     steps = len(TERM_WEIGHTS) + 2 * len(COSTS)
 
     def choose(weight: float, costs: Sequence[float], first: int, **options: Any) -> LinearChoice:
@@ -66,7 +73,7 @@ def fit_on_vectors(
             (joined(validation[0], checked_terms, weight), validation[1]) if validation else None
         )
         return choose_linear(
-            joined(vectors, terms, weight),
+            joined(vectors, compared, weight),
             dataset,
             config,
             costs,
@@ -132,6 +139,8 @@ def joined(vectors: Floats, terms: Any, weight: float) -> Any:
     """Vectors [texts, dimensions] and weighted terms side by side; weight 0 leaves terms out."""
     if not weight:
         return vectors
+    if isinstance(terms, np.ndarray):
+        return np.hstack([vectors, terms * weight])
     from scipy.sparse import csr_matrix, hstack
 
     return hstack([csr_matrix(vectors), terms * weight], format="csr")

@@ -160,12 +160,12 @@ def _support_vectors(cost: float, class_weight: Any, config: TrainingConfig) -> 
 def row_coordinates(matrix: Any) -> Any:
     """Rows with the same products among each other in as many columns as there are rows.
 
-    A linear model scores these rows as it would the ``matrix``, and is found several times faster
-    where that is a sparse one of few long texts: liblinear's time goes with the entries that are
-    not zero. Other matrices are returned as they are.
+    A linear model scores these rows as it would those of the sparse ``matrix``, and is found
+    several times faster where they are few long texts: liblinear's time goes with the entries that
+    are not zero. Other matrices are returned as they are.
     """
     rows = matrix.shape[0]
-    if isinstance(matrix, np.ndarray) or rows * rows > matrix.nnz:
+    if 2 * rows * rows > matrix.nnz:
         return matrix
     products = (matrix @ matrix.T).toarray()
     # Equal rows make this singular but for rounding.

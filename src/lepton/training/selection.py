@@ -13,7 +13,7 @@ from lepton.data.splitting import folds, split
 from lepton.errors import DataError
 from lepton.training.config import TrainingConfig
 from lepton.training.dataset import Dataset
-from lepton.training.linear import fit_weights, row_coordinates
+from lepton.training.linear import fit_weights
 from lepton.training.metrics import decide, validation_score
 
 Floats = npt.NDArray[np.float32]
@@ -95,10 +95,7 @@ def choose_linear(
         validation: features and rows to choose on; folds of ``dataset`` if not given.
         on_step: told fits done, fits in all and the best score so far.
     """
-    parts = None
-    if validation is None:
-        parts = _parts(matrix, dataset, config.seed)
-        matrix = row_coordinates(matrix)
+    parts = _parts(matrix, dataset, config.seed) if validation is None else None
     if weightings is None:
         fixed = config.class_weights or dataset.objective == "regression"
         weightings = (True,) if fixed else (False, True)
