@@ -230,7 +230,8 @@ async def test_a_loop_that_keeps_failing_is_given_up(
 
 
 async def test_a_request_that_would_wait_too_long_is_refused(toy: Any) -> None:
-    engine = AsyncEngine(toy.make_model(), toy.make_config(max_queue=100, max_queue_seconds=3))
+    config = toy.make_config(max_sequences=1, max_queue=100, max_queue_seconds=3)
+    engine = AsyncEngine(toy.make_model(), config)
     engine.start()
     monitored = engine._core.queue_pace
     monitored.wait = lambda ahead: 0.5 * ahead  # type: ignore[method-assign]
@@ -241,6 +242,22 @@ async def test_a_request_that_would_wait_too_long_is_refused(toy: Any) -> None:
     with pytest.raises(CapacityError, match=r"7 requests .* about 3\.5 seconds") as caught:
         engine.generate([5], PARAMS)
     assert caught.value.retry_after == 1
+    gate.opened.set()
+    for stream in streams:
+        assert (await read(stream))[-1].usage is not None
+    await asyncio.to_thread(engine.shutdown)
+
+
+async def test_an_idle_engine_takes_a_burst(toy: Any) -> None:
+    config = toy.make_config(num_blocks=512, max_sequences=8, max_queue_seconds=0.05)
+    engine = AsyncEngine(toy.make_model(), config)
+    engine.start()
+    for _ in range(2):
+        await asyncio.sleep(0.3)
+        assert (await read(engine.generate([5], PARAMS)))[-1].usage is not None
+    assert engine.stats().estimated_wait_seconds == 0
+    gate = Gate(engine)
+    streams = [engine.generate([5 + index], PARAMS) for index in range(8)]
     gate.opened.set()
     for stream in streams:
         assert (await read(stream))[-1].usage is not None

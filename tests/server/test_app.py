@@ -603,3 +603,16 @@ async def test_openapi_describes_the_bodies(connect: Any) -> None:
     properties = body["content"]["application/json"]["schema"]["properties"]
     assert properties["messages"]["items"]["properties"]["role"]
     assert "$ref" not in json.dumps(document)
+
+
+async def test_a_limit_leaves_room_for_a_long_prompt(connect: Any, engine: Any) -> None:
+    client = connect(max_tokens=300)
+    answer = await client.post("/v1/completions", json=COMPLETION | {"prompt": "x" * 500})
+    assert answer.status_code == 200
+    messages = [{"role": "user", "content": "x" * 400}]
+    answer = await client.post("/v1/chat/completions", json=CHAT | {"messages": messages})
+    assert answer.status_code == 200
+    assert engine.params[0].max_tokens == 12
+    assert 0 < engine.params[1].max_tokens < 112
+    refused = await client.post("/v1/completions", json=COMPLETION | {"prompt": "x" * 100_000})
+    assert error_of(refused, 400)["code"] == "context_length_exceeded"

@@ -152,7 +152,7 @@ class AsyncEngine:
         if self._refusal is not None:
             raise UnavailableError(self._refusal)
         waiting = self._core.num_queued + len(self._new)
-        expected = self._core.queue_pace.wait(waiting)
+        expected = self._core.queue_pace.wait(max(0, waiting - self._core.free_places))
         limit = self._config.max_queue_seconds
         if waiting >= self._config.max_queue:
             raise CapacityError(

@@ -63,6 +63,9 @@ class EngineCore:
         self.pool = BlockPool(self.executor.num_blocks, self.spill)
         self.scheduler = self._new_scheduler()
         self.queue_pace = QueuePace()
+        self._scheduled = 0.0
+        """When requests were last admitted or left waiting, on the clock of `time.monotonic`."""
+        self._left_waiting = False
         self._runner = ModelRunner(self.executor)
         self._sampler = Sampler(getattr(self.executor, "pool", None))
         self._requests: dict[str, Request] = {}
@@ -177,6 +180,13 @@ class EngineCore:
         return self.scheduler.num_unadmitted
 
     @property
+    def free_places(self) -> int:
+        """Requests that would be admitted at once: none while others are left waiting."""
+        if self._left_waiting and self.num_queued:
+            return 0
+        return max(0, self.config.max_sequences - len(self.scheduler.running))
+
+    @property
     def has_work(self) -> bool:
         """Whether a step would compute something."""
         return bool(self._requests)
@@ -185,13 +195,16 @@ class EngineCore:
         """Compute one ragged batch and return what each completion gained."""
         deltas = self._end_overdue()
         scheduler = self.scheduler
-        queued, admitted = scheduler.num_unadmitted, scheduler.num_admitted
+        oldest, admitted = scheduler.waiting.oldest_arrival, scheduler.num_admitted
+        waiting = oldest is not None and oldest < self._scheduled
         drafting = time.perf_counter()
         drafts = {} if self.speculator is None else self.speculator.drafts(scheduler.running)
         started = time.perf_counter()
         plan = scheduler.schedule(drafts)
+        self._scheduled = time.monotonic()
+        self._left_waiting = scheduler.num_unadmitted > 0
         self.queue_pace.note(
-            scheduler.num_admitted - admitted, queued > 0, scheduler.waiting.oldest_arrival
+            scheduler.num_admitted - admitted, waiting, scheduler.waiting.oldest_arrival
         )
         if not plan.chunks:
             return deltas

@@ -23,9 +23,10 @@ class QueuePace:
         return 0.0 if oldest is None else time.monotonic() - oldest
 
     def note(self, admitted: int, waiting: bool, oldest: float | None) -> None:
-        """Take in how many requests were just admitted, and whether any waited before that.
+        """Take in how many requests were just admitted, and whether some had been left waiting.
 
-        ``oldest`` is when the first of those that still wait has arrived.
+        Requests that came since the last admissions do not count as such: the time before them says
+        nothing of the pace. ``oldest`` is when the first of those that still wait has arrived.
         """
         self._oldest = oldest
         now = time.monotonic()

@@ -15,7 +15,7 @@ from lepton.engine import OutputDelta
 from lepton.server.body import read_request
 from lepton.server.context import context_of
 from lepton.server.generation import Choice, Generation
-from lepton.server.limits import chat_params, check_context, request_options
+from lepton.server.limits import chat_params, check_context, request_options, within_context
 from lepton.server.logprobs import chat_logprobs
 from lepton.server.record import record_of
 from lepton.server.responses import JsonResponse
@@ -33,9 +33,11 @@ async def create_chat_completion(request: Request) -> Response:
     record.model, record.stream = context.model_name, bool(body.stream)
     params = chat_params(body, context.settings, record.key)
     options = request_options(body, request.headers, context.settings, record)
-    prompt = await context.text.chat(body.messages)
+    most = context.engine.context_length
+    prompt = await context.text.chat(body.messages, most=most)
     asked = body.max_completion_tokens or body.max_tokens
-    check_context(len(prompt), asked, context.engine.context_length, param="messages")
+    check_context(len(prompt), asked, most, param="messages")
+    params = within_context(params, asked, len(prompt), most)
     generation = Generation(context, record, [prompt], params, options)
     shape = _ChatShape(context.model_name, logprobs=params.logprobs is not None)
     if body.stream:

@@ -17,7 +17,12 @@ from lepton.errors import RequestError
 from lepton.server.body import read_request
 from lepton.server.context import ServerContext, context_of
 from lepton.server.generation import Generation
-from lepton.server.limits import check_context, completion_params, request_options
+from lepton.server.limits import (
+    check_context,
+    completion_params,
+    request_options,
+    within_context,
+)
 from lepton.server.logprobs import CompletionLogprobs
 from lepton.server.record import record_of
 from lepton.server.responses import JsonResponse
@@ -35,11 +40,13 @@ async def create_completion(request: Request) -> Response:
     record.model, record.stream = context.model_name, bool(body.stream)
     params = completion_params(body, context.settings, record.key)
     options = request_options(body, request.headers, context.settings, record)
-    prompts = [await context.text.prompt(prompt) for prompt in body.prompt]
+    most = context.engine.context_length
+    prompts = [await context.text.prompt(prompt, most=most) for prompt in body.prompt]
     for prompt in prompts:
         if not prompt:
             raise RequestError("'prompt' has no tokens.", param="prompt", code="invalid_value")
-        check_context(len(prompt), body.max_tokens, context.engine.context_length, param="prompt")
+        check_context(len(prompt), body.max_tokens, most, param="prompt")
+    params = within_context(params, body.max_tokens, max(map(len, prompts)), most)
     logprobs = params.logprobs is not None
     echoes = await _echoes(context, body, prompts) if body.echo else None
     generation = Generation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from lepton.engine import RequestOptions, SamplingParams
 from lepton.errors import RequestError
@@ -105,6 +106,18 @@ def check_context(
             param="max_tokens" if lower else param,
             code="context_length_exceeded",
         )
+
+
+def within_context(
+    params: SamplingParams, asked: int | None, prompt_tokens: int, context_length: int
+) -> SamplingParams:
+    """The parameters with no more tokens than there is room for, where the request says nothing.
+
+    ``asked`` is what the request itself says.
+    """
+    if asked is not None or params.max_tokens is None:
+        return params
+    return replace(params, max_tokens=min(params.max_tokens, context_length - prompt_tokens))
 
 
 def _max_tokens(

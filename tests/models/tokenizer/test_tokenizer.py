@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -156,3 +158,30 @@ def test_any_text_survives_byte_level(smollm2: Tokenizer, text: str) -> None:
 def test_long_whitespace_is_no_trap(smollm2: Tokenizer) -> None:
     text = "x" + " " * 200_000 + "\n" * 50_000 + "y"
     assert smollm2.decode(smollm2.encode(text)) == text
+
+
+def test_other_threads_run_while_a_long_text_is_encoded(
+    smollm2: Tokenizer, lines: list[str]
+) -> None:
+    text = ("\n".join(lines) * 10)[:300_000]
+    times: list[float] = []
+    encoding = threading.Thread(target=lambda: times.append(len(smollm2.encode(text))))
+    last = start = time.perf_counter()
+    longest = 0.0
+    encoding.start()
+    while encoding.is_alive():
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    assert times[0] > 10_000
+    assert longest < (last - start) / 2
+
+
+def test_a_text_that_is_far_too_long_is_told_by_its_beginning(
+    smollm2: Tokenizer, lines: list[str]
+) -> None:
+    text = "\n".join(lines)
+    count = len(smollm2.encode(text))
+    assert smollm2.exceeds(text, count // 20)
+    assert not smollm2.exceeds(text, count)
+    assert not smollm2.exceeds("short", 1)
+    assert not smollm2.exceeds(" " * 100_000, 1000)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from lepton.models.weights import Checkpoint
 
 
+_CHARACTERS_A_TOKEN = 8
+"""More than tokens of any usual text have on average."""
+_TOKENS_AT_A_CUT = 256
+"""More than a cut in a text can add."""
+
+
 class Tokenizer:
     """The vocabulary of one model: encodes text to token ids, decodes ids to text.
 
@@ -82,7 +88,9 @@ class Tokenizer:
             RequestError: the text holds a lone surrogate, which no encoding can represent.
         """
         try:
-            ids: list[int] = self._parts.library.encode(text, add_special_tokens=False).ids
+            # Of a batch the library encodes while other threads run; of a single text it does not.
+            (encoding,) = self._parts.library.encode_batch_fast([text], add_special_tokens=False)
+            ids: list[int] = encoding.ids
         except (TypeError, UnicodeEncodeError) as error:
             raise _invalid_unicode(text, error) from None
         if add_special_tokens and self.add_bos and self._parts.bos_token_id is not None:
@@ -90,6 +98,16 @@ class Tokenizer:
         if add_special_tokens and self.add_eos and self._parts.eos_token_id is not None:
             ids.append(self._parts.eos_token_id)
         return ids
+
+    def exceeds(self, text: str, most: int) -> bool:
+        """Whether the beginning of a long text tells that it has more than ``most`` tokens.
+
+        False where only all of it would tell: the time this takes does not grow with the text.
+        """
+        beginning = text[: _CHARACTERS_A_TOKEN * most]
+        if len(beginning) == len(text):
+            return False
+        return len(self.encode(beginning, add_special_tokens=False)) > most + _TOKENS_AT_A_CUT
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """Text of token ids. Invalid bytes become U+FFFD; ids without a token become nothing."""
