@@ -171,7 +171,8 @@ class Suite:
 
     def _long_prompt(self) -> Iterator[Part]:
         """A prompt of 6,000 tokens among 8 decoding streams."""
-        long = next(texts.prompts(self._model.tokenizer, LONG_TOKENS))
+        tokenizer = self._model.tokenizer
+        long = tokenizer.decode(next(texts.prompts(tokenizer, LONG_TOKENS)))
         prompts = self._next_prompts(DECODING)
 
         def measure(precision: str) -> Figures:

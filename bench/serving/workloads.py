@@ -148,8 +148,11 @@ def shared_prefix(server: Server, prefix: list[int], suffixes: Prompts) -> Figur
     }
 
 
-def long_prompt(server: Server, prompts: Prompts, long: list[int]) -> Figures:
-    """A long prompt that arrives while others are being answered; the largest gap of those."""
+def long_prompt(server: Server, prompts: Prompts, long: str) -> Figures:
+    """A long prompt that arrives while others are being answered; the largest gap of those.
+
+    It is a text, so that the time in which the server turns it into tokens counts.
+    """
     calls = [Call(server.completion(each, 600)) for each in prompts]
     report = run(server, [*calls, Call(server.completion(long, 16), at=2.5)])
     *others, last = report.replies
