@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,10 @@ class Environment:
         log = self.folder / "pip.log"
         with log.open("a") as file:
             command = [str(self.python), "-m", "pip", "--disable-pip-version-check", *arguments]
-            result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT)
+            # A build that starts every compiler at once would take the machine from all others.
+            jobs = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1)}
+            environment = {**os.environ, **jobs}
+            result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
         if result.returncode:
             last = " ".join(log.read_text("utf-8", "replace").splitlines()[-_LOG_LINES:])
             raise PeerError(f"pip {' '.join(arguments)} failed: {last} (see its pip.log)")
