@@ -135,7 +135,7 @@ async def test_requests_are_measured_before_windows_are_made(folder, encoder, mo
     many = "w5 " * 62
     with pytest.raises(RequestError, match=r"1,280,000 tokens.*limit is 1,000,000: divide it"):
         await encoder.embed([many] * 20_000, EmbedOptions())
-    with pytest.raises(RequestError, match="600,000 inputs; .* at most 524,288 at once"):
+    with pytest.raises(RequestError, match=r"600,000 inputs; .* at most 524,288 at once"):
         await encoder.embed(["w5"] * 600_000, EmbedOptions())
 
 
