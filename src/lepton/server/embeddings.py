@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lepton.models.executors.base import Float32Array
 
 MOST_VALUES = 4 * 1024 * 1024
-"""Inputs of one request times dimensions: 16 MiB as base64 is made of, some 45 MB of JSON."""
+"""Inputs of one request times dimensions: 16 MiB as base64 is made of, some 48 MB of JSON."""
 _INLINE_VALUES = 65_536
 """Larger answers are written out in a thread."""
 
