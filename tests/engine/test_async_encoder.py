@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lepton.engine import AsyncEncoder, EmbedOptions, EncoderEngine, EngineConfig
-from lepton.errors import RequestError, UnavailableError
+from lepton.errors import CapacityError, EngineError, RequestError, UnavailableError
 from lepton.models.encoder_loader import load_encoder
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
@@ -67,3 +68,108 @@ async def test_after_closing(encoder) -> None:
     encoder.close()
     with pytest.raises(UnavailableError):
         await encoder.embed(["w5"], EmbedOptions())
+
+
+class Gate:
+    """Holds an encoder's thread before its next step, and fails texts that hold one token."""
+
+    def __init__(self, encoder: AsyncEncoder, poison: int = -1) -> None:
+        self._forward = encoder.engine.forward
+        self._poison = poison
+        self.open = threading.Event()
+        self.reached = threading.Event()
+        encoder.engine.forward = self._pass
+
+    def _pass(self, windows, pooling):
+        self.reached.set()
+        assert self.open.wait(60)
+        if any(self._poison in window.token_ids for window in windows):
+            raise ValueError("no such step")
+        return self._forward(windows, pooling)
+
+    async def hold(self, encoder: AsyncEncoder) -> asyncio.Task:
+        """Begin a step that lasts until the gate is open."""
+        first = asyncio.create_task(encoder.embed(["w9"], EmbedOptions()))
+        assert await asyncio.to_thread(self.reached.wait, 60)
+        return first
+
+
+async def until_waiting(encoder: AsyncEncoder, tokens: int) -> None:
+    while encoder.waiting_tokens < tokens:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_request_that_fails_fails_alone(encoder) -> None:
+    gate = Gate(encoder, poison=77)
+    first = await gate.hold(encoder)
+    tasks = [
+        asyncio.create_task(encoder.embed([text], EmbedOptions())) for text in ("w5", "w77", "w6")
+    ]
+    await until_waiting(encoder, 12)
+    gate.open.set()
+    results = await asyncio.gather(first, *tasks, return_exceptions=True)
+    assert [type(result) for result in results[:2]] == [type(results[3])] * 2
+    assert isinstance(results[2], EngineError)
+    np.testing.assert_array_equal(results[3].values, encoder.engine.embed(["w6"]))
+    assert encoder.waiting_tokens == 0
+
+
+async def test_a_large_request_keeps_no_small_one_out(encoder) -> None:
+    gate = Gate(encoder)
+    first = await gate.hold(encoder)
+    inputs = ["w5 " * 62] * 15_000
+    large = asyncio.create_task(encoder.embed(inputs, EmbedOptions()))
+    await until_waiting(encoder, 15_000 * 64)
+    with pytest.raises(CapacityError, match="tokens are waiting already"):
+        await encoder.embed(inputs, EmbedOptions())
+    small = asyncio.create_task(encoder.embed(["w5 w6"], EmbedOptions()))
+    large.cancel()
+    gate.open.set()
+    assert (await small).values.shape == (1, 32)
+    await first
+    assert encoder.waiting_tokens == 0
+
+
+async def test_requests_are_measured_before_windows_are_made(folder, encoder, monkeypatch) -> None:
+    monkeypatch.setattr("lepton.engine.encoder_inputs.Window", None)
+    many = "w5 " * 62
+    with pytest.raises(RequestError, match=r"1,280,000 tokens.*limit is 1,000,000: divide it"):
+        await encoder.embed([many] * 20_000, EmbedOptions())
+    with pytest.raises(RequestError, match=r"600,000 inputs; .* at most 524,288 at once"):
+        await encoder.embed(["w5"] * 600_000, EmbedOptions())
+
+
+async def test_a_query_counts_with_each_of_its_documents(tmp_path, monkeypatch) -> None:
+    ranker = save_bert(tmp_path, "BertForSequenceClassification", num_labels=1)
+    encoder = AsyncEncoder(EncoderEngine(load_encoder(ranker), EngineConfig(threads=1)))
+    monkeypatch.setattr("lepton.engine.encoder_inputs.Window", None)
+    with pytest.raises(RequestError, match=r"1,280,000 tokens, prompts and repeated queries"):
+        await encoder.score([("w5 " * 200, "w6")] * 20_000)
+    encoder.close()
+
+
+async def test_shutting_down_answers_everybody(encoder) -> None:
+    gate = Gate(encoder)
+    first = await gate.hold(encoder)
+    gone = asyncio.create_task(encoder.embed(["w5"], EmbedOptions()))
+    left = asyncio.create_task(encoder.embed(["w6"], EmbedOptions()))
+    await until_waiting(encoder, 9)
+    closing = asyncio.create_task(asyncio.to_thread(encoder.close))
+    while not encoder._stopping:
+        await asyncio.sleep(0.001)
+    gone.cancel()
+    await asyncio.sleep(0)
+    gate.open.set()
+    results = await asyncio.wait_for(
+        asyncio.gather(first, gone, left, return_exceptions=True), timeout=60
+    )
+    assert results[0].values.shape == (1, 32)
+    assert isinstance(results[1], asyncio.CancelledError)
+    assert isinstance(results[2], UnavailableError)
+    await closing
+    assert encoder.waiting_tokens == 0
+
+
+async def test_pairs_of_vectors_are_named_by_their_place(encoder) -> None:
+    with pytest.raises(RequestError, match="text 2 of pair 2 is not valid Unicode"):
+        await encoder.score([("w5", "w6"), ("w5", "w6"), ("w5", "\ud800")])

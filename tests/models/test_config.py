@@ -183,6 +183,7 @@ def test_unknown_architecture_lists_the_known(read) -> None:
         (LLAMA, "hidden_act", "relu"),
         (LLAMA, "quantization_config", {"bits": 4}),
         (LLAMA, "num_local_experts", 8),
+        (LLAMA, "is_causal", False),
         (LLAMA, "partial_rotary_factor", 0.5),
         (LLAMA, "tie_word_embeddings", "yes"),
         (LLAMA, "rope_scaling", "yarn"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from lepton.engine import LLM
 from lepton.errors import ModelFormatError, RequestError
 from lepton.kernels import _native
 from lepton.models.encoder_loader import EncoderModel, load_encoder
-from lepton.models.executors.encoder_base import EncoderBatch, EncoderExecutor, pool
+from lepton.models.executors.encoder_base import EncoderBatch, EncoderExecutor
 from lepton.models.executors.encoder_native import NativeEncoder
 from lepton.models.executors.encoder_packing import choose_types, encoder_bytes
 from lepton.models.executors.encoder_reference import ReferenceEncoder
@@ -199,16 +200,32 @@ def test_a_text_does_not_depend_on_its_batch(variant, quantize, threads, saved) 
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "weighted", "max"])
-def test_pooling(pooling, saved) -> None:
-    folder, _ = saved("bert")
-    ids = texts((9, 1, 30))
+POOLINGS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "mean": lambda states, skipped: states[skipped:].mean(0),
+    "cls": lambda states, skipped: states[skipped],
+    "last": lambda states, _: states[-1],
+    "max": lambda states, skipped: states[skipped:].max(0),
+    "weighted": lambda states, skipped: np.average(
+        states[skipped:], axis=0, weights=np.arange(1, len(states) + 1)[skipped:]
+    ),
+}
+"""Of the states of one text, less the tokens at its beginning that are left out."""
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("executor", ["reference", "native"])
+def test_pooling(pooling, executor, saved) -> None:
+    folder, network = saved("bert")
+    ids, skipped = texts((9, 1, 30)), (2, 0, 5)
     batch = batch_of(ids)
-    batch = EncoderBatch(batch.token_ids, batch.row_starts, None, np.array([2, 0, 5], np.int32))
+    batch = replace(batch, pool_starts=np.array(skipped, np.int32))
+    expected = [
+        POOLINGS[pooling](expected_states(network, [text]), left_out)
+        for text, left_out in zip(ids, skipped, strict=True)
+    ]
     with load_encoder(folder) as model:
-        executor = NativeEncoder(model, dtype="float32")
-        expected = pool(executor.forward(batch, None), batch, pooling)
-        np.testing.assert_allclose(executor.forward(batch, pooling), expected, rtol=1e-5, atol=1e-6)
+        found = _executor(model, isas()[0] if executor == "native" else executor)
+        np.testing.assert_allclose(found.forward(batch, pooling), expected, rtol=1e-4, atol=1e-5)
 
 
 SENTENCES = ["w5 w9 w120 w7", "w8", "w60 w61 w62 nothing w63 w5", ""]
@@ -280,6 +297,17 @@ def test_inputs_that_cannot_be_embedded(saved) -> None:
             llm.embed([[5], [200]])
         with pytest.raises(RequestError, match="input 0 has no tokens"):
             llm.embed([[]])
+        with pytest.raises(RequestError, match="input 2 is not valid Unicode"):
+            llm.embed([[5], [6], "\ud800"])
+        with pytest.raises(RequestError, match="input 5000 is not valid Unicode"):
+            llm.embed(["w5"] * 5000 + ["\ud800"])
+        for wrong in ([["w5", "w6"]], ["w5", None], [[5.7]]):
+            with pytest.raises(RequestError, match=f"input {len(wrong) - 1} is neither a text"):
+                llm.embed(wrong)
+        with pytest.raises(RequestError, match="not NoneType"):
+            llm.embed(None)
+        with pytest.raises(RequestError, match="one of window, truncate, error, not 'Truncate'"):
+            llm.embed("w5", long_texts="Truncate")
         with pytest.raises(RequestError, match="dimensions must be from 1 to 48"):
             llm.embed("w5", dimensions=49)
         with pytest.raises(RequestError, match="no prompt 'query'"):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import openai
 import pytest
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from lepton.engine import LLM, AsyncEncoder, EncoderEngine, EngineConfig
@@ -133,6 +137,87 @@ def test_requests_that_cannot_be_answered(client, path, body, status, param) -> 
     answer = client.post(path, json=body)
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["param"] == param
+
+
+def test_answers_that_would_be_too_large(client, monkeypatch) -> None:
+    monkeypatch.setattr("lepton.server.embeddings.MOST_VALUES", 3 * 32)
+    answer = client.post("/v1/embeddings", json={"model": "embedder", "input": ["w5"] * 4})
+    assert answer.status_code == 400
+    assert "at most 3 inputs at a time" in answer.json()["error"]["message"]
+    post(client, "/v1/embeddings", model="embedder", input=["w5"] * 4, dimensions=24)
+
+
+def test_labels_that_hold_independently(tmp_path) -> None:
+    labels = {0: "rude", 1: "angry", 2: "spam"}
+    save_bert(
+        tmp_path, "BertForSequenceClassification", id2label=labels,
+        problem_type="multi_label_classification",
+    )  # fmt: skip
+    with LLM(tmp_path, threads=1) as llm:
+        (expected,) = llm.classify("w5 w6")
+
+    def load() -> dict[str, AsyncEncoder]:
+        engine = EncoderEngine(load_encoder(tmp_path), EngineConfig(threads=1))
+        return {"moderator": AsyncEncoder(engine)}
+
+    with TestClient(create_app(None, encoders=load), base_url="http://localhost") as client:
+        deadline = time.monotonic() + 60
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+        (entry,) = post(client, "/v1/classify", input="w5 w6")["data"]
+        (all_of_them,) = post(client, "/v1/classify", input="w5 w6", threshold=0)["data"]
+    assert entry["scores"] == pytest.approx(expected)
+    assert entry["label"] == max(expected, key=expected.__getitem__)
+    assert entry["labels"] == [label for label, score in expected.items() if score >= 0.5]
+    assert all_of_them["labels"] == list(labels.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"model": "embedder", "input": "w5"}),
+        ("/v1/rerank", {"model": "ranker", "query": "w5", "documents": ["w6"]}),
+        ("/v1/score", {"model": "ranker", "text_1": "w5", "text_2": "w6"}),
+        ("/v1/classify", {"model": "classifier", "input": "w5"}),
+    ],
+)
+async def test_a_client_that_leaves_ends_its_work(folders, path, body) -> None:
+    """The encoder never gets a turn, so that the request can only end by being dropped."""
+    name = body["model"]
+    encoder = AsyncEncoder(EncoderEngine(load_encoder(folders[name]), EngineConfig(threads=1)))
+    stopped = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    encoder._compute = never
+    app = create_app(None, encoders=lambda: {name: encoder})
+    messages = [
+        {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict:
+        return messages.pop(0) if messages else await asyncio.Event().wait()
+
+    async def send(_message: object) -> None: ...
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "scheme": "http", "server": ("localhost", 80), "client": ("127.0.0.1", 1),
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        "state": {},
+    }  # fmt: skip
+    async with app.router.lifespan_context(app):
+        while not app.state.context.encoders:
+            await asyncio.sleep(0.01)
+        with suppress(ClientDisconnect):
+            await asyncio.wait_for(app(scope, receive, send), timeout=60)
+    assert stopped.is_set()
 
 
 def test_only_models_that_are_fit_are_offered(client) -> None:

@@ -3,13 +3,9 @@
 from lepton.engine.async_encoder import AsyncEncoder, Encoded
 from lepton.engine.async_engine import AsyncEngine, RequestStream
 from lepton.engine.config import EngineConfig
-from lepton.engine.encoder import (
-    EmbedOptions,
-    EncoderEngine,
-    RankedDocument,
-    TaggedToken,
-)
+from lepton.engine.encoder import EncoderEngine
 from lepton.engine.encoder_inputs import LongTexts, TextInput
+from lepton.engine.encoder_types import EmbedOptions, RankedDocument, TaggedToken
 from lepton.engine.llm import LLM
 from lepton.engine.outputs import (
     CompletionOutput,

@@ -11,9 +11,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lepton.engine.encoder import EmbedOptions, EncoderEngine, PooledJob, cosines
-from lepton.engine.encoder_inputs import TextInput, Window
-from lepton.errors import CapacityError, EngineError, UnavailableError
+from lepton.engine.encoder import EncoderEngine, cosines
+from lepton.engine.encoder_inputs import (
+    INPUTS,
+    PAIRS,
+    InputNames,
+    TextInput,
+    Window,
+    distinct_texts,
+)
+from lepton.engine.encoder_job import PooledJob
+from lepton.engine.encoder_limits import TokenAllowance, characters_of
+from lepton.engine.encoder_types import EmbedOptions
+from lepton.errors import EngineError, RequestError, UnavailableError
 from lepton.models.executors.base import Float32Array
 
 if TYPE_CHECKING:
@@ -25,10 +35,16 @@ _STEP_TOKENS = 1024
 """Tokens in one call of the executor. It bounds how long a request that has just arrived waits for
 others, and is enough for products to be efficient."""
 _QUEUE_TOKENS = 1_000_000
-"""Tokens that may wait; more are refused, unless nothing waits."""
+"""Tokens that may wait. A request is let in when they are fewer with it, or when it is no larger
+than an equal share of them for each request; so a large one that waits keeps no small one out."""
+_REQUEST_TOKENS = _QUEUE_TOKENS
+"""Of one request; this and the next bound its memory."""
+_REQUEST_VALUES = 16 * 1024 * 1024
+"""Inputs of one request times the dimensions of their states, in float32."""
 _INLINE_CHARACTERS = 4096
 """Longer inputs are tokenized in a thread."""
 _STOP_SECONDS = 30.0
+_CLOSING = "the encoder is shutting down"
 
 
 @dataclass(frozen=True)
@@ -76,32 +92,37 @@ class AsyncEncoder:
         return self._waiting_tokens
 
     async def embed(self, inputs: Sequence[TextInput], options: EmbedOptions) -> Encoded:
-        """Vectors [inputs, dimensions]; raises as ``EncoderEngine.embed``, and CapacityError."""
-        return await self._compute(
-            inputs,
-            lambda: self.engine.embed_job(inputs, options),
-            lambda job: self.engine.vectors(job, options),
-        )
+        """Vectors [inputs, dimensions]; raises as ``EncoderEngine.embed``.
+
+        Beside that, and as the other methods do, RequestError for more tokens or inputs than one
+        request may have, CapacityError when too many are waiting already.
+        """
+        return await self._embed(inputs, options, INPUTS)
 
     async def classify(self, texts: Sequence[TextInput]) -> Encoded:
         """Probabilities [texts, labels]; raises as ``EncoderEngine.classify``."""
         return await self._compute(
-            texts, lambda: self.engine.classify_job(texts), self.engine.chances
+            texts,
+            len(texts),
+            lambda allowance: self.engine.classify_job(texts, INPUTS, allowance),
+            self.engine.chances,
         )
 
     async def score(self, pairs: Sequence[tuple[str, str]]) -> Encoded:
         """Scores [pairs]; raises as ``EncoderEngine.score``."""
         if self.model.task != "embed":
-            texts = [text for pair in pairs for text in pair]
             return await self._compute(
-                texts, lambda: self.engine.score_job(pairs), self.engine.scores
+                [text for pair in pairs for text in pair],
+                len(pairs),
+                lambda allowance: self.engine.score_job(pairs, PAIRS, allowance),
+                self.engine.scores,
             )
         sides = []
         for side, prompt in enumerate(self.engine.retrieval_prompts):
-            places = {text: n for n, text in enumerate(dict.fromkeys(pair[side] for pair in pairs))}
-            encoded = await self.embed(list(places), EmbedOptions(prompt, normalize=True))
-            rows = [places[pair[side]] for pair in pairs]
-            sides.append((encoded.values[rows], encoded.num_tokens))
+            distinct = distinct_texts(pairs, side)
+            options = EmbedOptions(prompt, normalize=True)
+            encoded = await self._embed(distinct.texts, options, distinct.names)
+            sides.append((encoded.values[distinct.rows], encoded.num_tokens))
         (first, first_tokens), (second, second_tokens) = sides
         return Encoded(cosines(first, second), first_tokens + second_tokens)
 
@@ -115,32 +136,59 @@ class AsyncEncoder:
             self.engine.close()
             self.model.close()
 
+    async def _embed(
+        self, inputs: Sequence[TextInput], options: EmbedOptions, names: InputNames
+    ) -> Encoded:
+        return await self._compute(
+            inputs,
+            len(inputs),
+            lambda allowance: self.engine.embed_job(inputs, options, names, allowance),
+            lambda job: self.engine.vectors(job, options),
+        )
+
     async def _compute(
         self,
-        inputs: Sequence[TextInput],
-        prepare: Callable[[], PooledJob],
+        texts: Sequence[TextInput],
+        count: int,
+        prepare: Callable[[TokenAllowance], PooledJob],
         finish: Callable[[PooledJob], Float32Array],
     ) -> Encoded:
         self._check_open()
-        small = sum(map(len, inputs)) <= _INLINE_CHARACTERS
-        job = prepare() if small else await asyncio.to_thread(prepare)
+        self._check_count(count)
+        allowance = self._allowance()
+        if sum(map(characters_of, texts)) <= _INLINE_CHARACTERS:
+            job = prepare(allowance)
+        else:
+            job = await asyncio.to_thread(prepare, allowance)
         if not job.pending:
             return Encoded(finish(job), 0)
         request = _Request(job, finish, Future())
         with self._condition:
             self._check_open()
-            if self._waiting_tokens and self._waiting_tokens + job.num_tokens > _QUEUE_TOKENS:
-                raise CapacityError(
-                    f"{self._waiting_tokens:,} tokens are waiting already; try again later"
-                )
+            # Others may have been let in meanwhile.
+            self._allowance().check(job.num_tokens)
             self._waiting_tokens += job.num_tokens
             self._requests.append(request)
             self._condition.notify()
         return await asyncio.wrap_future(request.future)
 
+    def _allowance(self) -> TokenAllowance:
+        free = _QUEUE_TOKENS - self._waiting_tokens
+        share = _QUEUE_TOKENS // (len(self._requests) + 1)
+        return TokenAllowance(_REQUEST_TOKENS, max(free, share), self._waiting_tokens)
+
+    def _check_count(self, count: int) -> None:
+        most = _REQUEST_VALUES // self.engine.hidden_size
+        if count > most:
+            raise RequestError(
+                f"this request has {count:,} inputs; {self.model.name} takes at most {most:,} at "
+                "once: divide it into several requests",
+                code="too_many_inputs",
+            )
+
     def _check_open(self) -> None:
         if self._stopping:
-            raise UnavailableError("the encoder is shutting down")
+            raise UnavailableError(_CLOSING)
 
     def _run(self) -> None:
         while True:
@@ -153,8 +201,10 @@ class AsyncEncoder:
                 parts = self._next_step()
             if parts:
                 self._step(parts)
-        for request in self._requests:
-            request.future.set_exception(UnavailableError("the encoder is shutting down"))
+        with self._condition:
+            waiting = list(self._requests)
+        for request in waiting:
+            self._end(request, UnavailableError(_CLOSING))
 
     def _drop_cancelled(self) -> None:
         for request in [each for each in self._requests if each.future.cancelled()]:
@@ -183,15 +233,19 @@ class AsyncEncoder:
 
     def _step(self, parts: list[tuple[_Request, list[Window]]]) -> None:
         windows = [window for _, chunk in parts for window in chunk]
-        self.num_steps += 1
-        self.num_tokens_total += sum(len(window.token_ids) for window in windows)
         try:
             states = self.engine.forward(windows, self.engine.pooling)
         except Exception as error:
+            if len(parts) > 1:
+                # One of them is to blame, and the others get their answers.
+                for part in parts:
+                    self._step([part])
+                return
             logger.exception("a step of %d windows failed", len(windows))
-            for request, _ in parts:
-                self._end(request, EngineError(str(error)))
+            self._end(parts[0][0], EngineError(str(error)))
             return
+        self.num_steps += 1
+        self.num_tokens_total += sum(len(window.token_ids) for window in windows)
         first = 0
         for request, chunk in parts:
             request.job.add(chunk, states[first : first + len(chunk)])
@@ -202,7 +256,6 @@ class AsyncEncoder:
     def _end(self, request: _Request, error: Exception | None = None) -> None:
         with self._condition:
             self._forget(request)
-        self.num_inputs_total += request.job.count
         if not request.future.set_running_or_notify_cancel():
             return
         if error is not None:
@@ -213,4 +266,5 @@ class AsyncEncoder:
         except Exception as failure:
             request.future.set_exception(failure)
         else:
+            self.num_inputs_total += request.job.count
             request.future.set_result(Encoded(values, request.job.num_tokens))

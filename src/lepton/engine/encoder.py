@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -13,105 +11,37 @@ import numpy as np
 
 from lepton.engine.config import EngineConfig
 from lepton.engine.encoder_inputs import (
+    INPUTS,
+    PAIRS,
+    InputNames,
     InputRules,
-    LongTexts,
     TextInput,
     Window,
+    distinct_texts,
     pair_windows,
     prompt_of,
     windows,
 )
-from lepton.engine.encoder_memory import check_memory
-from lepton.errors import ConfigurationError, RequestError, UnavailableError
+from lepton.engine.encoder_job import PooledJob
+from lepton.engine.encoder_limits import TokenAllowance, characters_of, groups
+from lepton.engine.encoder_setup import build_executor, max_tokens
+from lepton.engine.encoder_types import EmbedOptions, RankedDocument, TaggedToken
+from lepton.errors import RequestError, UnavailableError
 from lepton.kernels.reference import softmax
 from lepton.models.encoder_head import HeadLayer, head_layers, projection_layers
 from lepton.models.executors.base import Float32Array
 from lepton.models.executors.encoder_base import EncoderBatch
+from lepton.models.tokenizer.text_encoder import check_text
 
 if TYPE_CHECKING:
     from lepton.models.encoder_loader import EncoderModel
-    from lepton.models.executors.encoder_base import EncoderExecutor
     from lepton.models.stages import PoolingKind
 
-_GROUP_TEXTS = 4096
-"""Inputs that are tokenized and sorted by length together."""
 _CHUNK_TOKENS = 4096
 """Tokens that go through the executor in one call."""
 
 Progress = Callable[[int], object]
 """Told how many inputs are done since the last call."""
-
-
-@dataclass(frozen=True)
-class EmbedOptions:
-    """How texts are embedded; what is None follows the model's own files."""
-
-    prompt_name: str | None = None
-    """One of the model's prompts, put before each text; token ids get none."""
-    dimensions: int | None = None
-    """Leading dimensions to keep (arXiv:2205.13147), for models trained to be cut."""
-    normalize: bool | None = None
-    """Whether vectors have length one."""
-    long_texts: LongTexts = "window"
-
-
-@dataclass(frozen=True)
-class RankedDocument:
-    """A document's place in the list that was given, and how well it answers the query."""
-
-    index: int
-    score: float
-
-
-@dataclass(frozen=True)
-class TaggedToken:
-    """A token of a text, characters ``start`` to ``end`` (exclusive), with its likeliest label."""
-
-    start: int
-    end: int
-    label: str
-    score: float
-
-
-class PooledJob:
-    """Windows of ``count`` inputs on their way through the executor, longest first.
-
-    The state of an input is the mean of those of its windows, by their weights.
-    """
-
-    def __init__(self, inputs: Sequence[Window], count: int, width: int) -> None:
-        self.count = count
-        self.num_tokens = sum(len(window.token_ids) for window in inputs)
-        self.pending = deque(sorted(inputs, key=lambda window: -len(window.token_ids)))
-        self._sums = np.zeros((count, width), np.float32)
-        self._weights = np.zeros((count, 1), np.float32)
-        self._whole = len(inputs) == count
-        """Whether every input is one window, whose state is the input's."""
-
-    def take(self, tokens: int) -> list[Window]:
-        """The next windows, as many as have so many tokens together, at least one."""
-        chunk: list[Window] = []
-        while self.pending and (not chunk or tokens >= len(self.pending[0].token_ids)):
-            chunk.append(self.pending.popleft())
-            tokens -= len(chunk[-1].token_ids)
-        return chunk
-
-    def add(self, chunk: Sequence[Window], states: Float32Array) -> None:
-        """Take in the states [windows, width] of windows that were taken."""
-        owners = [window.owner for window in chunk]
-        if self._whole:
-            self._sums[owners] = states
-            return
-        shares = np.array([[window.weight] for window in chunk], np.float32)
-        np.add.at(self._sums, owners, states * shares)
-        np.add.at(self._weights, owners, shares)
-
-    def states(self) -> Float32Array:
-        """The state of each input [count, width], once nothing is pending."""
-        if self._whole:
-            return self._sums
-        mean: Float32Array = self._sums / self._weights
-        return mean
 
 
 class EncoderEngine:
@@ -120,14 +50,19 @@ class EncoderEngine:
     def __init__(self, model: EncoderModel, config: EngineConfig) -> None:
         """Load the weights; ConfigurationError when an option does not fit the model."""
         self.model = model
-        self.max_tokens = _max_tokens(model, config)
+        self.max_tokens = max_tokens(model, config)
         """Tokens of one input, special ones included."""
-        self._executor = _build_executor(model, config)
+        self._executor = build_executor(model, config)
         settings = model.settings
         self._projections = projection_layers(settings.projections, self._executor.hidden_size)
         self._head = head_layers(model)
         self._lock = threading.Lock()
         self._closed = False
+
+    @property
+    def hidden_size(self) -> int:
+        """Columns of the state of an input, before whatever follows pooling."""
+        return self._executor.hidden_size
 
     @property
     def dimensions(self) -> int:
@@ -152,23 +87,25 @@ class EncoderEngine:
         Raises RequestError for an input that is not valid, a prompt that the model does not have,
         more dimensions than it has, or a model that is no sentence encoder.
         """
-        options = options or EmbedOptions()
-        found = [np.empty((0, self._width(options.dimensions)), np.float32)]
-        for start in range(0, len(inputs), _GROUP_TEXTS):
-            job = self.embed_job(inputs[start : start + _GROUP_TEXTS], options)
-            self._run(job, progress)
-            found.append(self.vectors(job, options))
-        return found[1] if len(found) == 2 else np.concatenate(found)
+        return self._embed(inputs, options or EmbedOptions(), progress)
 
-    def embed_job(self, inputs: Sequence[TextInput], options: EmbedOptions) -> PooledJob:
-        """What is to be computed for these inputs; raises as ``embed`` does."""
+    def embed_job(
+        self,
+        inputs: Sequence[TextInput],
+        options: EmbedOptions,
+        names: InputNames = INPUTS,
+        allowance: TokenAllowance | None = None,
+    ) -> PooledJob:
+        """What is to be computed for these inputs; raises as ``embed`` does.
+
+        Messages call the inputs by ``names``; ``allowance`` bounds their tokens.
+        """
         if self.model.task != "embed":
             raise RequestError(f"{self.model.name} is made to {self.model.task}, not to embed")
         self._width(options.dimensions)
-        rules = InputRules(
-            self.max_tokens, options.long_texts, prompt_of(self.model, options.prompt_name)
-        )
-        return self._job(list(windows(self.model, inputs, rules)), len(inputs))
+        prompt = prompt_of(self.model, options.prompt_name)
+        rules = InputRules(self.max_tokens, options.long_texts, prompt, names, allowance)
+        return self._job(windows(self.model, inputs, rules), len(inputs))
 
     def vectors(self, job: PooledJob, options: EmbedOptions) -> Float32Array:
         """The vectors of a job that has been computed."""
@@ -185,25 +122,38 @@ class EncoderEngine:
     ) -> Float32Array:
         """Probabilities float32 [texts, labels], of the beginning of each text.
 
+        Those of a text sum to one, unless the model's labels hold independently of one another
+        (``problem_type`` in its config.json); a model of a regression gives its values.
+
         Raises RequestError when the model has no head for texts.
         """
         found = [np.empty((0, len(self.model.config.labels)), np.float32)]
-        for start in range(0, len(texts), _GROUP_TEXTS):
-            job = self.classify_job(texts[start : start + _GROUP_TEXTS])
+        for group in groups(map(characters_of, texts)):
+            part = texts[group.start : group.stop]
+            job = self.classify_job(part, INPUTS.part(group))
             self._run(job, progress)
             found.append(self.chances(job))
         return np.concatenate(found)
 
-    def classify_job(self, texts: Sequence[TextInput]) -> PooledJob:
+    def classify_job(
+        self,
+        texts: Sequence[TextInput],
+        names: InputNames = INPUTS,
+        allowance: TokenAllowance | None = None,
+    ) -> PooledJob:
         """What is to be computed to classify texts; raises as ``classify`` does."""
         self._check_task("classify", *(["rank"] if self.model.head else []))
-        rules = InputRules(self.max_tokens, "truncate")
-        return self._job(list(windows(self.model, texts, rules)), len(texts))
+        rules = InputRules(self.max_tokens, "truncate", names=names, allowance=allowance)
+        return self._job(windows(self.model, texts, rules), len(texts))
 
     def chances(self, job: PooledJob) -> Float32Array:
         """The probabilities of a job that has been computed."""
         logits = _apply(self._head, job.states())
-        return softmax(logits) if logits.shape[1] > 1 else _sigmoid(logits)
+        problem = self.model.config.problem_type
+        if problem == "regression":
+            return logits
+        independent = problem == "multi_label_classification" or logits.shape[1] == 1
+        return _sigmoid(logits) if independent else softmax(logits)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Float32Array:
         """How well the texts of each pair go together, float32 [pairs].
@@ -212,25 +162,26 @@ class EncoderEngine:
         first with the prompt of queries and the second with that of documents.
         """
         if self.model.task == "embed":
-            queries, documents = self.retrieval_prompts
-            first = self._distinct(
-                [pair[0] for pair in pairs], EmbedOptions(queries, normalize=True)
-            )
-            second = self._distinct(
-                [pair[1] for pair in pairs], EmbedOptions(documents, normalize=True)
-            )
-            return cosines(first, second)
+            return cosines(self._side(pairs, 0), self._side(pairs, 1))
         found = [np.empty(0, np.float32)]
-        for start in range(0, len(pairs), _GROUP_TEXTS):
-            job = self.score_job(pairs[start : start + _GROUP_TEXTS])
+        for group in groups(
+            characters_of(first) + characters_of(second) for first, second in pairs
+        ):
+            job = self.score_job(pairs[group.start : group.stop], PAIRS.part(group))
             self._run(job, None)
             found.append(self.scores(job))
         return np.concatenate(found)
 
-    def score_job(self, pairs: Sequence[tuple[str, str]]) -> PooledJob:
+    def score_job(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        names: InputNames = PAIRS,
+        allowance: TokenAllowance | None = None,
+    ) -> PooledJob:
         """What a cross-encoder is to compute for pairs; raises as ``score`` does."""
         self._check_task("rank")
-        return self._job(pair_windows(self.model, pairs, self.max_tokens), len(pairs))
+        rules = InputRules(self.max_tokens, names=names, allowance=allowance)
+        return self._job(pair_windows(self.model, pairs, rules), len(pairs))
 
     def scores(self, job: PooledJob) -> Float32Array:
         """The scores of a job that has been computed."""
@@ -240,7 +191,17 @@ class EncoderEngine:
     def rerank(
         self, query: str, documents: Sequence[str], top_n: int | None = None
     ) -> list[RankedDocument]:
-        """The documents by falling score, the ``top_n`` best of them."""
+        """The documents by falling score, the ``top_n`` best of them.
+
+        Raises RequestError for a text that is not valid, and ``top_n`` below 1.
+        """
+        if top_n is not None and top_n < 1:
+            raise RequestError(f"top_n must be at least 1, not {top_n}", param="top_n")
+        if isinstance(documents, str):
+            raise RequestError("documents must be a list of texts, not one text", param="documents")
+        check_text(query, "the query")
+        for number, document in enumerate(documents):
+            check_text(document, f"document {number}")
         scores = self.score([(query, document) for document in documents])
         order = np.argsort(-scores, kind="stable")[:top_n]
         return [RankedDocument(int(index), float(scores[index])) for index in order]
@@ -249,7 +210,8 @@ class EncoderEngine:
         """The likeliest label of each token of each text, as far as the model reads it."""
         self._check_task("tag")
         tagged = []
-        for text in texts:
+        for number, text in enumerate(texts):
+            check_text(text, f"input {number}")
             pieces = self.model.tokenizer.pieces(text)
             pieces = pieces[: self.max_tokens - self.model.tokenizer.special_tokens]
             tokens = self.model.tokenizer.wrap([token for token, _, _ in pieces])
@@ -275,10 +237,26 @@ class EncoderEngine:
             self._closed = True
             self._executor.close()
 
-    def _distinct(self, texts: list[str], options: EmbedOptions) -> Float32Array:
-        """Vectors of texts, of which equal ones are embedded once."""
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        return self.embed(list(places), options)[[places[text] for text in texts]]
+    def _embed(
+        self,
+        inputs: Sequence[TextInput],
+        options: EmbedOptions,
+        progress: Progress | None = None,
+        names: InputNames = INPUTS,
+    ) -> Float32Array:
+        found = [np.empty((0, self._width(options.dimensions)), np.float32)]
+        for group in groups(map(characters_of, inputs)):
+            part = slice(group.start, group.stop)
+            job = self.embed_job(inputs[part], options, names.part(group))
+            self._run(job, progress)
+            found.append(self.vectors(job, options))
+        return found[1] if len(found) == 2 else np.concatenate(found)
+
+    def _side(self, pairs: Sequence[tuple[str, str]], side: int) -> Float32Array:
+        """Vectors of one side of pairs, of which equal ones are embedded once."""
+        distinct = distinct_texts(pairs, side)
+        options = EmbedOptions(self.retrieval_prompts[side], normalize=True)
+        return self._embed(distinct.texts, options, None, distinct.names)[distinct.rows]
 
     def _check_task(self, *tasks: str) -> None:
         if self.model.task not in tasks:
@@ -328,32 +306,6 @@ class EncoderEngine:
             if self._closed:
                 raise UnavailableError("this encoder is closed")
             return self._executor.forward(batch, pooling)
-
-
-def _build_executor(model: EncoderModel, config: EngineConfig) -> EncoderExecutor:
-    if config.executor == "reference":
-        from lepton.models.executors.encoder_reference import ReferenceEncoder
-
-        return ReferenceEncoder(model)
-    from lepton.models.executors.encoder_native import NativeEncoder
-
-    check_memory(model, config)
-    return NativeEncoder(
-        model, threads=config.threads, dtype=config.dtype, quantize=config.quantize
-    )
-
-
-def _max_tokens(model: EncoderModel, config: EngineConfig) -> int:
-    if config.context_length is None:
-        return model.max_tokens
-    if config.context_length > model.context_length:
-        raise ConfigurationError(
-            f"context_length {config.context_length} is beyond the {model.context_length} tokens "
-            "the model knows"
-        )
-    if config.context_length <= model.tokenizer.special_tokens_of_pair:
-        raise ConfigurationError(f"context_length {config.context_length} leaves no room for text")
-    return config.context_length
 
 
 def _apply(layers: Sequence[HeadLayer], x: Float32Array) -> Float32Array:

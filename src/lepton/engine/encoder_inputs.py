@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from operator import index
 from typing import Literal
 
+from lepton.engine.encoder_limits import TokenAllowance, groups
 from lepton.errors import RequestError
 from lepton.models.encoder_loader import EncoderModel
+from lepton.models.judge import Judge
+from lepton.models.stages import Embed
+from lepton.models.tokenizer.text_encoder import check_text
 
 LongTexts = Literal["window", "truncate", "error"]
 """What becomes of a text beyond the limit: the mean of windows that follow one another, weighted by
@@ -34,6 +38,27 @@ class Window:
 
 
 @dataclass(frozen=True)
+class InputNames:
+    """What messages call the inputs: ``numbers[place]``, or their own places, after ``noun``."""
+
+    noun: str = "input"
+    numbers: Sequence[int] | None = None
+
+    def __getitem__(self, place: int) -> str:
+        return f"{self.noun} {place if self.numbers is None else self.numbers[place]}"
+
+    def part(self, places: range) -> InputNames:
+        """Those of the inputs at consecutive places."""
+        if self.numbers is None:
+            return InputNames(self.noun, places)
+        return InputNames(self.noun, self.numbers[places.start : places.stop])
+
+
+INPUTS = InputNames()
+PAIRS = InputNames("pair")
+
+
+@dataclass(frozen=True)
 class InputRules:
     """How the inputs of one call are prepared."""
 
@@ -41,6 +66,9 @@ class InputRules:
     """Of one window, special tokens included."""
     long_texts: LongTexts = "window"
     prompt: str = ""
+    names: InputNames = INPUTS
+    allowance: TokenAllowance | None = None
+    """For all of them together, checked before there is any window."""
 
 
 def prompt_of(model: EncoderModel, name: str | None) -> str:
@@ -57,37 +85,97 @@ def prompt_of(model: EncoderModel, name: str | None) -> str:
     return prompts[name]
 
 
-def windows(
-    model: EncoderModel, inputs: Sequence[TextInput], rules: InputRules
-) -> Iterator[Window]:
+def windows(model: EncoderModel, inputs: Sequence[TextInput], rules: InputRules) -> list[Window]:
     """The windows of every input, in order; each input has at least one.
 
-    Raises RequestError naming the input that is not valid Unicode, has an id outside the
-    vocabulary, no tokens at all or, where that is asked for, too many.
+    Raises RequestError naming the input that is neither a text nor a list of token ids, is not
+    valid Unicode, has an id outside the vocabulary, no tokens at all or, where that is asked for,
+    too many; and as ``TokenAllowance.check`` for all of them.
     """
-    texts = [rules.prompt + text for text in inputs if isinstance(text, str)]
-    encoded = iter(model.tokenizer.tokens(texts))
-    skipped = _prompt_tokens(model, rules.prompt)
-    for number, given in enumerate(inputs):
+    prompt = model.tokenizer.tokens([rules.prompt])[0] if rules.prompt else []
+    special = model.tokenizer.special_tokens
+    if rules.allowance is not None:
+        texts = sum(isinstance(given, str) for given in inputs)
+        rules.allowance.check(texts * (special + len(prompt)))
+    encoded = _encoded(model, inputs, rules)
+    if rules.allowance is not None:
+        rules.allowance.check(
+            sum(
+                _text_size(len(tokens), special, rules)
+                if isinstance(given, str)
+                else min(len(tokens), rules.max_tokens)
+                for given, tokens in zip(inputs, encoded, strict=True)
+            )
+        )
+    skipped = _skipped(model, prompt)
+    found: list[Window] = []
+    for owner, (given, tokens) in enumerate(zip(inputs, encoded, strict=True)):
         if isinstance(given, str):
-            yield from _text_windows(model, number, next(encoded), rules, skipped)
+            found += _text_windows(model, owner, tokens, rules, skipped)
         else:
-            yield _given_window(model, number, given, rules)
+            found.append(_given_window(owner, tokens, rules))
+    return found
+
+
+def _encoded(
+    model: EncoderModel, inputs: Sequence[TextInput], rules: InputRules
+) -> list[list[int]]:
+    """The tokens of each text with its prompt, or the ids that were given."""
+    for place, given in enumerate(inputs):
+        if isinstance(given, str) and not given.isascii():
+            check_text(given, rules.names[place])
+    texts = [rules.prompt + given for given in inputs if isinstance(given, str)]
+    tokens = iter(model.tokenizer.tokens(texts))
+    return [
+        next(tokens) if isinstance(given, str) else _token_ids(model, given, rules.names[place])
+        for place, given in enumerate(inputs)
+    ]
+
+
+def _token_ids(model: EncoderModel, given: Sequence[int], name: str) -> list[int]:
+    try:
+        tokens = [index(token) for token in given]
+    except TypeError:
+        raise RequestError(
+            f"{name} is neither a text nor a list of token ids, which are whole numbers",
+            param="input",
+        ) from None
+    if not tokens:
+        raise _no_tokens(name)
+    if min(tokens) < 0 or max(tokens) >= model.config.vocab_size:
+        raise RequestError(
+            f"{name} has token ids outside 0 … {model.config.vocab_size - 1}", param="input"
+        )
+    return tokens
+
+
+def _text_size(tokens: int, special: int, rules: InputRules) -> int:
+    """Tokens of all windows of a text, ``special`` ones around each of them."""
+    room = rules.max_tokens - special
+    if rules.long_texts != "window":
+        return min(tokens, room) + special
+    return tokens + special * max(1, -(-tokens // room))
 
 
 def _text_windows(
-    model: EncoderModel, number: int, tokens: list[int], rules: InputRules, skipped: int
+    model: EncoderModel, owner: int, tokens: list[int], rules: InputRules, skipped: int
 ) -> Iterator[Window]:
     room = rules.max_tokens - model.tokenizer.special_tokens
-    _check_length(number, len(tokens), room, rules)
+    _check_length(owner, len(tokens), room, rules)
     end = len(tokens) if rules.long_texts == "window" else room
     for start in range(0, max(1, min(end, len(tokens))), room):
         part = tokens[start : start + room]
         wrapped = model.tokenizer.wrap(part)
         if not wrapped:
-            raise RequestError(f"input {number} has no tokens", param="input", code="empty_input")
+            raise _no_tokens(rules.names[owner])
+        if start == 0 and skipped >= len(wrapped):
+            raise RequestError(
+                f"{rules.names[owner]} has no tokens left beside its prompt of {skipped}, which "
+                f"pooling leaves out, in a window of {rules.max_tokens}: choose a shorter prompt",
+                param="prompt_name",
+            )
         yield Window(
-            number,
+            owner,
             wrapped,
             max(1, len(part)),
             skipped=skipped if start == 0 else 0,
@@ -95,57 +183,119 @@ def _text_windows(
         )
 
 
-def _given_window(
-    model: EncoderModel, number: int, given: Sequence[int], rules: InputRules
-) -> Window:
-    tokens = [int(token) for token in given]
-    if not tokens:
-        raise RequestError(f"input {number} has no tokens", param="input", code="empty_input")
-    if min(tokens) < 0 or max(tokens) >= model.config.vocab_size:
-        raise RequestError(
-            f"input {number} has token ids outside 0 … {model.config.vocab_size - 1}", param="input"
-        )
-    _check_length(number, len(tokens), rules.max_tokens, rules)
-    return Window(number, tokens[: rules.max_tokens], len(tokens))
+def _given_window(owner: int, tokens: list[int], rules: InputRules) -> Window:
+    _check_length(owner, len(tokens), rules.max_tokens, rules)
+    return Window(owner, tokens[: rules.max_tokens], len(tokens))
 
 
-def _check_length(number: int, tokens: int, room: int, rules: InputRules) -> None:
+def _check_length(place: int, tokens: int, room: int, rules: InputRules) -> None:
     if tokens > room and rules.long_texts == "error":
         raise RequestError(
-            f"input {number} has {tokens} tokens and there is room for {room}: shorten it, or ask "
-            "for windows or for its beginning alone",
+            f"{rules.names[place]} has {tokens} tokens and there is room for {room}: shorten it, "
+            "or ask for windows or for its beginning alone",
             param="input",
             code="context_length_exceeded",
         )
 
 
-def _prompt_tokens(model: EncoderModel, prompt: str) -> int:
-    """Tokens at the beginning that pooling leaves out."""
-    if not prompt or model.settings.pool_prompt:
+def _no_tokens(name: str) -> RequestError:
+    return RequestError(f"{name} has no tokens", param="input", code="empty_input")
+
+
+def _skipped(model: EncoderModel, prompt: Sequence[int]) -> int:
+    """Tokens at the beginning that pooling leaves out.
+
+    The first token stands for the whole text, so where it alone is pooled, it stays.
+    """
+    if not prompt or model.settings.pool_prompt or model.pooling == "cls":
         return 0
-    before = len(model.tokenizer.wrap([])) - model.tokenizer.special_tokens_after
-    return before + len(model.tokenizer.tokens([prompt])[0])
+    before = model.tokenizer.special_tokens - model.tokenizer.special_tokens_after
+    return before + len(prompt)
 
 
 def pair_windows(
-    model: EncoderModel, pairs: Sequence[tuple[str, str]], max_tokens: int
+    model: EncoderModel, pairs: Sequence[tuple[str, str]], rules: InputRules
 ) -> list[Window]:
     """One window for each pair of texts, cut where it does not fit.
 
     A cross-encoder reads both texts, of which the longer gives first; a judge reads a question.
+    Raises RequestError naming the text that is not valid, and as ``TokenAllowance.check``.
     """
+    numbers = _numbered_texts(pairs, rules.names)
     if model.judge is not None:
-        questions = [model.judge.question(*pair) for pair in pairs]
-        asked = [
-            model.judge.wrap(tokens, max_tokens) for tokens in model.tokenizer.tokens(questions)
-        ]
-        return [Window(number, tokens, len(tokens)) for number, tokens in enumerate(asked)]
-    distinct = {
-        text: number for number, text in enumerate(dict.fromkeys(chain.from_iterable(pairs)))
-    }
-    tokens = model.tokenizer.tokens(list(distinct))
+        return _questions(model, model.judge, pairs, rules)
+    tokens = model.tokenizer.tokens(list(numbers))
+    limit, special = rules.max_tokens, model.tokenizer.special_tokens_of_pair
+    if rules.allowance is not None:
+        rules.allowance.check(
+            sum(
+                min(limit, len(tokens[numbers[first]]) + len(tokens[numbers[second]]) + special)
+                for first, second in pairs
+            )
+        )
+    with_kinds = _tells_kinds(model)
     found = []
-    for number, (first, second) in enumerate(pairs):
-        pair = model.tokenizer.pair(tokens[distinct[first]], tokens[distinct[second]], max_tokens)
-        found.append(Window(number, pair.token_ids, len(pair.token_ids), kinds=pair.kinds))
+    for owner, (first, second) in enumerate(pairs):
+        pair = model.tokenizer.pair(tokens[numbers[first]], tokens[numbers[second]], limit)
+        kinds = pair.kinds if with_kinds else None
+        found.append(Window(owner, pair.token_ids, len(pair.token_ids), kinds=kinds))
+    return found
+
+
+@dataclass(frozen=True)
+class DistinctTexts:
+    """The texts of one side of pairs, equal ones once."""
+
+    texts: list[str]
+    rows: list[int]
+    """For each pair, the place of its text."""
+    names: InputNames
+
+
+def distinct_texts(pairs: Sequence[tuple[str, str]], side: int) -> DistinctTexts:
+    """Side 0 or 1 of pairs. Raises RequestError for what is no text."""
+    names = InputNames(f"text {side + 1} of pair")
+    firsts: dict[str, int] = {}
+    for number, pair in enumerate(pairs):
+        if not isinstance(pair[side], str):
+            check_text(pair[side], names[number])
+        firsts.setdefault(pair[side], number)
+    places = {text: place for place, text in enumerate(firsts)}
+    rows = [places[pair[side]] for pair in pairs]
+    return DistinctTexts(list(firsts), rows, InputNames(names.noun, list(firsts.values())))
+
+
+def _numbered_texts(pairs: Sequence[tuple[str, str]], names: InputNames) -> dict[str, int]:
+    """Every text with its number among the distinct ones; raises RequestError, see above."""
+    numbers: dict[str, int] = {}
+    for place, pair in enumerate(pairs):
+        for side, text in enumerate(pair, 1):
+            if not isinstance(text, str) or text not in numbers:
+                check_text(text, f"text {side} of {names[place]}")
+                numbers[text] = len(numbers)
+    return numbers
+
+
+def _tells_kinds(model: EncoderModel) -> bool:
+    """Whether the model has a vector for the second text of a pair, other than for the first."""
+    tables = (stage.token_types for stage in model.stages if isinstance(stage, Embed))
+    return any(table is not None and table.rows > 1 for table in tables)
+
+
+def _questions(
+    model: EncoderModel, judge: Judge, pairs: Sequence[tuple[str, str]], rules: InputRules
+) -> list[Window]:
+    sizes = [len(first) + len(second) for first, second in pairs]
+    if rules.allowance is not None:
+        rules.allowance.check_characters(sum(sizes))
+    found: list[Window] = []
+    total = 0
+    for group in groups(sizes):
+        questions = [judge.question(*pairs[place]) for place in group]
+        for owner, tokens in zip(group, model.tokenizer.tokens(questions), strict=True):
+            asked = judge.wrap(tokens, rules.max_tokens)
+            total += len(asked)
+            found.append(Window(owner, asked, len(asked)))
+        if rules.allowance is not None:
+            rules.allowance.check(total)
     return found

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from importlib.util import find_spec
 from numbers import Integral
 from typing import cast
 
-from lepton.engine.encoder import EmbedOptions, EncoderEngine, RankedDocument, TaggedToken
+from lepton.engine.encoder import EncoderEngine
 from lepton.engine.encoder_inputs import LongTexts, TextInput
+from lepton.engine.encoder_types import EmbedOptions, RankedDocument, TaggedToken
 from lepton.errors import RequestError
 from lepton.models.executors.base import Float32Array
 
@@ -66,6 +67,7 @@ class EncodingMethods:
         """The documents that answer a query, best first.
 
         A cross-encoder scores each with the query; an embedding model compares their vectors.
+        Raises RequestError for an invalid text, or ``top_n`` below 1.
         """
         return self.encoder.rerank(query, documents, top_n)
 
@@ -73,6 +75,9 @@ class EncodingMethods:
         self, texts: TextInput | Sequence[TextInput], *, progress: bool = False
     ) -> list[dict[str, float]]:
         """The probability of each label, for each text.
+
+        They sum to one, unless the model's labels hold independently of one another; a model of a
+        regression gives its values.
 
         Raises RequestError when the model has no classification head.
         """
@@ -88,6 +93,11 @@ class EncodingMethods:
 
 
 def _listed(texts: TextInput | Sequence[TextInput]) -> Sequence[TextInput]:
+    if not isinstance(texts, Sized):
+        raise RequestError(
+            f"give a text, or a list of texts or token ids, not {type(texts).__name__}",
+            param="input",
+        )
     one = isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Integral))
     return cast("Sequence[TextInput]", [texts] if one else texts)
 

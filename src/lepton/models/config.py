@@ -54,6 +54,9 @@ class ModelConfig:
     qkv_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
+    causal: bool = True
+    """Whether tokens attend to earlier ones only; otherwise the model embeds and does not
+    generate."""
 
     def window(self, layer: int) -> int | None:
         """Tokens a layer attends to, or None for all."""
@@ -129,6 +132,12 @@ def _architecture(name: str) -> Architecture | None:
 
 def _check(config: ModelConfig, fields: Fields) -> None:
     """Refuse what no checkpoint can mean, before anything is built from it."""
+    if not config.causal:
+        raise fields.error(
+            "is_causal",
+            "is false: the model attends in both directions and generates no text; to embed with "
+            "it, its folder needs a modules.json, or its GGUF file a pooling type",
+        )
     if len(config.layer_kinds) != config.num_layers:
         raise fields.error("layer_types", f"has {len(config.layer_kinds)} entries, not one a layer")
     if config.num_heads % config.num_kv_heads:

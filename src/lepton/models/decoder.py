@@ -60,8 +60,6 @@ def read_decoder(
     Raises ModelFormatError for missing or absurd values and for features not supported.
     """
     fields.refuse(*(_UNSUPPORTED_GGUF if fields.is_gguf else _UNSUPPORTED))
-    if not fields.flag("attention.causal", default=True):
-        raise fields.error("attention.causal", "is false: only decoders are supported")
     for key in _ACTIVATION_KEYS:
         if (fields.text(key) or activation) != activation:
             raise fields.error(key, f"is {fields.text(key)!r}; only {activation!r} is supported")
@@ -85,6 +83,7 @@ def read_decoder(
         attention_scale=1 / math.sqrt(head_dim),
         layer_kinds=full * _read_num_layers(fields, checkpoint),
         tied_embeddings=_read_tied(fields, checkpoint),
+        causal=fields.flag("is_causal", default=True),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lepton.models.config import find_architecture
 from lepton.models.encoder import EncoderConfig
 from lepton.models.fields import Fields
-from lepton.models.stages import FinalNorm, Head, Linear, Stage
+from lepton.models.stages import Attention, FinalNorm, Head, Linear, Stage
 from lepton.models.weights import Checkpoint
 
 
@@ -29,4 +31,17 @@ def read_decoder_encoder(
     )
     *stages, head = module.stages(decoder, checkpoint)
     assert isinstance(head, Head)  # noqa: S101
+    if not decoder.causal:
+        stages = [_in_both_directions(stage) for stage in stages]
     return config, [*stages, FinalNorm(head.norm)], head.output
+
+
+def _in_both_directions(stage: Stage) -> Stage:
+    """The stage with attention to later tokens too, as many as to earlier ones.
+
+    Where ``is_causal`` is false, transformers lets a window reach one token farther.
+    """
+    if not isinstance(stage, Attention):
+        return stage
+    window = None if stage.window is None else stage.window + 1
+    return replace(stage, causal=False, window=window)

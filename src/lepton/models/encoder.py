@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, cast, get_args
 
 from lepton.models.fields import MAX_HEAD_DIM, Fields
 from lepton.models.stages import (
@@ -32,6 +32,11 @@ ACTIVATIONS: dict[str, Activation] = {
 """Names of activations in config.json."""
 
 
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+"""What the outputs of a classification head are: logits of labels of which one holds, of labels
+that hold independently of one another, or values."""
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """An encoder's configuration, the same whatever the format of its checkpoint.
@@ -52,6 +57,8 @@ class EncoderConfig:
     activation: Activation = "gelu"
     labels: tuple[str, ...] = ()
     """Labels of the classification head, where there is one."""
+    problem_type: ProblemType | None = None
+    """None: the number of labels decides, several being alternatives and one standing alone."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,7 @@ def read_encoder(
         context_length=fields.integer("max_position_embeddings"),
         activation=read_activation(fields, "hidden_act", default_activation),
         labels=read_labels(fields),
+        problem_type=read_problem_type(fields),
     )
 
 
@@ -189,6 +197,15 @@ def read_labels(fields: Fields) -> tuple[str, ...]:
         return tuple(str(named[key]) for key in (str(index) for index in range(len(named))))
     except KeyError as error:
         raise fields.error("id2label", f"has no entry {error.args[0]}") from None
+
+
+def read_problem_type(fields: Fields) -> ProblemType | None:
+    """What the classification head was trained for, where config.json tells."""
+    name = fields.text("problem_type")
+    if name is not None and name not in get_args(ProblemType):
+        known = ", ".join(get_args(ProblemType))
+        raise fields.error("problem_type", f"is {name!r:.80}; known are {known}")
+    return cast("ProblemType | None", name)
 
 
 def attention_of(

@@ -27,6 +27,7 @@ _GGUF_KEYS = {
     "max_position_embeddings": "context_length",
     "rope_theta": "rope.freq_base",
     "rope_local_base_freq": "rope.freq_base_swa",
+    "is_causal": "attention.causal",
     "sliding_window": "attention.sliding_window",
     "sliding_window_pattern": "attention.sliding_window_pattern",
 }

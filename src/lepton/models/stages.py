@@ -15,7 +15,7 @@ Squash = Literal["none", "tanh", "relu", "gelu", "gelu_tanh", "silu"]
 """What a layer of a head applies to its outputs."""
 PoolingKind = Literal["mean", "cls", "last", "weighted", "max"]
 """How the states of a text's tokens become one: their mean, the first, the last, a mean with
-weights 1, 2, 3, …, or the largest of each dimension."""
+weights 1, 2, 3, … from the text's first token, or the largest of each dimension."""
 
 
 @dataclass(frozen=True)

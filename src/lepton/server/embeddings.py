@@ -10,17 +10,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lepton.engine import EmbedOptions
+from lepton.errors import RequestError
 from lepton.server.body import read_request
 from lepton.server.context import context_of
 from lepton.server.encoder_schemas import EmbeddingRequest
 from lepton.server.encoders import find_encoder
 from lepton.server.record import record_of
 from lepton.server.responses import JsonResponse
+from lepton.server.streaming import until_disconnect
 
 if TYPE_CHECKING:
     from lepton.engine import AsyncEncoder
     from lepton.models.executors.base import Float32Array
 
+MOST_VALUES = 4 * 1024 * 1024
+"""Inputs of one request times dimensions: 16 MiB as base64 is made of, some 48 MB of JSON."""
 _INLINE_VALUES = 65_536
 """Larger answers are written out in a thread."""
 
@@ -35,7 +39,8 @@ async def create_embeddings(request: Request) -> Response:
         normalize=body.normalize,
         long_texts=body.long_texts,
     )
-    encoded = await encoder.embed(body.input, options)
+    _check_values(len(body.input), body.dimensions or encoder.engine.dimensions)
+    encoded = await until_disconnect(request, encoder.embed(body.input, options))
     record = record_of(request)
     record.model, record.prompt_tokens = name, encoded.num_tokens
 
@@ -57,6 +62,17 @@ async def create_embeddings(request: Request) -> Response:
     return await asyncio.to_thread(respond)
 
 
+def _check_values(inputs: int, dimensions: int) -> None:
+    if inputs * dimensions > MOST_VALUES:
+        raise RequestError(
+            f"{inputs:,} inputs of {dimensions:,} dimensions are more than the {MOST_VALUES:,} "
+            f"numbers of one answer: send at most {MOST_VALUES // dimensions:,} inputs at a time, "
+            "or ask for fewer dimensions.",
+            param="input",
+            code="too_many_inputs",
+        )
+
+
 def _prompt_for(encoder: AsyncEncoder, purpose: str | None) -> str | None:
     if purpose is None:
         return None
@@ -70,7 +86,7 @@ def _entries(vectors: Float32Array, encoding: str) -> list[dict[str, Any]]:
             base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in vectors
         ]
     else:
-        values = vectors.tolist()
+        values = list(vectors)
     return [
         {"object": "embedding", "index": index, "embedding": value}
         for index, value in enumerate(values)

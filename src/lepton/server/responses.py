@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 
 class JsonResponse(Response):
-    """A JSON body."""
+    """A JSON body; arrays of numpy are lists of numbers."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """``content`` as bytes."""
-        return orjson.dumps(content)
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

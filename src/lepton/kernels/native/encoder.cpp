@@ -533,17 +533,23 @@ void EncoderProgram::pool(const Group& group, const TextBatch& batch, TextPoolin
   }
   for (size_t t = group.first_text; t < group.last_text; ++t) {
     float* sum = out + t * hidden_;
-    size_t first = static_cast<size_t>(batch.row_starts[t]) - group.first_row;
+    const size_t text_first = static_cast<size_t>(batch.row_starts[t]) - group.first_row;
+    size_t first = text_first;
     const size_t last = static_cast<size_t>(batch.row_starts[t + 1]) - group.first_row;
     if (batch.pool_starts != nullptr) first += static_cast<size_t>(batch.pool_starts[t]);
     const size_t only = pooling == TextPooling::kLast ? last - 1 : first;
     std::memcpy(sum, work.state.row(only), hidden_ * sizeof(float));
     if (pooling == TextPooling::kFirst || pooling == TextPooling::kLast) continue;
-    float total = 1.0f;
+    // Weights count from the text's first token, whether it is pooled or not.
+    const auto weight_of = [&](size_t r) {
+      return pooling == TextPooling::kWeighted ? static_cast<float>(r - text_first + 1) : 1.0f;
+    };
+    float total = weight_of(first);
+    if (pooling == TextPooling::kWeighted)
+      for (size_t c = 0; c < hidden_; ++c) sum[c] *= total;
     for (size_t r = first + 1; r < last; ++r) {
       const float* x = work.state.row<float>(r);
-      const auto weight =
-          pooling == TextPooling::kWeighted ? static_cast<float>(r - first + 1) : 1.0f;
+      const float weight = weight_of(r);
       total += weight;
       if (pooling == TextPooling::kLargest)
         for (size_t c = 0; c < hidden_; ++c) sum[c] = std::max(sum[c], x[c]);

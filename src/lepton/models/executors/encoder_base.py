@@ -66,6 +66,6 @@ def pool(states: Float32Array, batch: EncoderBatch, pooling: PoolingKind) -> Flo
             case "max":
                 pooled[text] = rows.max(axis=0)
             case "weighted":
-                weights = np.arange(1, len(rows) + 1, dtype=np.float32)
+                weights = np.arange(skipped + 1, skipped + len(rows) + 1, dtype=np.float32)
                 pooled[text] = weights @ rows / weights.sum()
     return pooled

@@ -114,13 +114,14 @@ class TextEncoder:
         try:
             encodings = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
-            _refuse_bad_text(texts)
+            for number, text in enumerate(texts):
+                check_text(text, f"input {number}")
             raise
         return [encoding.ids for encoding in encodings]
 
     def pieces(self, text: str) -> list[tuple[int, int, int]]:
         """Token id, first and last character (exclusive) of each token of a text."""
-        _refuse_bad_text([text])
+        check_text(text, "the text")
         encoding = self._library.encode(text, add_special_tokens=False)
         return [
             (token, *place) for token, place in zip(encoding.ids, encoding.offsets, strict=True)
@@ -198,20 +199,17 @@ def _pair_template(library: tokenizers.Tokenizer) -> Template:
     return Template(before, between, after, second_kind)
 
 
-def _refuse_bad_text(texts: Sequence[object]) -> None:
-    """Raise RequestError for the first text that no encoding can represent."""
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise RequestError(
-                f"input {number} is {type(text).__name__}, not a text", param="input"
-            )
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as surrogate:
-            raise RequestError(
-                f"input {number} is not valid Unicode: lone surrogate "
-                f"U+{ord(text[surrogate.start]):04X} at character {surrogate.start}; send "
-                "well-formed UTF-8",
-                param="input",
-                code="invalid_unicode",
-            ) from None
+def check_text(text: object, name: str) -> None:
+    """Raise RequestError, calling it ``name``, for what is no text that an encoding represents."""
+    if not isinstance(text, str):
+        raise RequestError(f"{name} is {type(text).__name__}, not a text", param="input")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as surrogate:
+        raise RequestError(
+            f"{name} is not valid Unicode: lone surrogate "
+            f"U+{ord(text[surrogate.start]):04X} at character {surrogate.start}; send "
+            "well-formed UTF-8",
+            param="input",
+            code="invalid_unicode",
+        ) from None
