@@ -70,7 +70,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head of a request has arrived."""
-        self._awaits_head = _cancel(self._awaits_head)
+        _cancel(self._awaits_head)
+        self._awaits_head = None
         self._unparsed_bytes = 0
         super().on_headers_complete()
 
@@ -99,12 +100,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The client has read what there was."""
         super().resume_writing()
-        self._awaits_reader = _cancel(self._awaits_reader)
+        _cancel(self._awaits_reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever brought it about."""
-        self._awaits_head = _cancel(self._awaits_head)
-        self._awaits_reader = _cancel(self._awaits_reader)
+        _cancel(self._awaits_head)
+        _cancel(self._awaits_reader)
         super().connection_lost(exc)
 
     @property
@@ -151,7 +152,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    """Stop a timer, if there is one; what takes its place: none."""
     if timer is not None:
         timer.cancel()
 
