@@ -72,11 +72,12 @@ def serve(
 
     A second signal ends the process at once, with the status of one that it killed. What hangs is
     not waited for: a step for a few seconds after the grace period, a model being loaded not at
-    all; the process then leaves their threads behind. ``engine`` may be a function that makes one or none,
-    and ``encoders`` and ``runs`` are ones that make encoders and load trained runs by the names
-    that clients give; they are called while ``/livez``, ``/readyz`` and ``/metrics`` answer
-    already. ``on_ready`` gets the URL when requests are taken. Raises ConfigurationError as `bind`
-    does, and what those functions raise.
+    all; the process then leaves their threads behind.
+
+    ``engine`` may be a function that makes one or none, and ``encoders`` and ``runs`` are ones that
+    make encoders and load trained runs by the names that clients give; they are called while
+    ``/livez``, ``/readyz`` and ``/metrics`` answer already. ``on_ready`` gets the URL when requests
+    are taken. Raises ConfigurationError as `bind` does, and what those functions raise.
     """
     settings = settings or ServerSettings()
     listener = listener or bind(settings)
