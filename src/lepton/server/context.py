@@ -93,7 +93,8 @@ class ServerContext:
         if self._closed:
             return
         self._closed = True
-        closers = [part.close for part in (*self.encoders.values(), *self.runs.values())]
+        closers = [encoder.close for encoder in self.encoders.values()]
+        closers += [run.close for run in self.runs.values()]
         if self._engine is not None:
             closers.append(self._engine.shutdown)
         if self._text is not None:
