@@ -76,7 +76,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._model_name = ""
-        self.keys = KeyMetrics(self._registry)
+        self._key_registry = CollectorRegistry()
+        self.keys = KeyMetrics(self._key_registry)
         self._families = {
             name: Histogram(
                 f"lepton_{name}",
@@ -175,9 +176,10 @@ class Metrics:
             self._observe("request_prefill_time_seconds", first - scheduled)
             self._observe("request_decode_time_seconds", finished - first)
 
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def exposition(self, *, by_key: bool = True) -> bytes:
+        """All metrics in Prometheus' text format, those by API key if asked for."""
+        keys = generate_latest(self._key_registry) if by_key else b""
+        return generate_latest(self._registry) + keys
 
     def _observe(self, name: str, value: float) -> None:
         self._histograms[name].observe(value)
