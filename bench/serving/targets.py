@@ -37,6 +37,9 @@ def _of(results: ServingResults, precision: str) -> Iterator[Line]:
     gap = _median(results, "poisson", engine, "gap_ratio")
     if gap is not None:
         yield f"{engine}, Poisson at 80 %: p99 gap / median gap", f"{gap:.2f}", "≤ 5"
+    lost = [f["offered"] - f["answered"] for f in results.figures("poisson", engine)]
+    if lost:
+        yield f"{engine}, Poisson at 80 %: requests lost", f"{max(lost):.0f}", "0"
     yield from _ratio(
         f"{engine}: highest Poisson rate served well × llama-server's",
         _median(results, "slo", engine, "rate"),
@@ -60,6 +63,20 @@ def _of_default(results: ServingResults) -> Iterator[Line]:
         if ratio is not None:
             shown = name.replace("_", " ")
             yield f"10 × overload: {shown} / that at 80 % load", f"{ratio:.2f}", "≤ 1.25"
+    yield from _of_overload(results)
+
+
+def _of_overload(results: ServingResults) -> Iterator[Line]:
+    """What becomes of the requests that are too many, and of the server; the worst of all runs."""
+    runs = results.figures("overload", "lepton exact")
+    if not runs:
+        return
+    told = min(f["refused_with_retry_after"] / max(1.0, f["offered"] - f["admitted"]) for f in runs)
+    yield "10 × overload: not admitted and told when to retry", f"{told:.1%}", "100.0%"
+    grown = max(f["memory_growth_bytes"] for f in runs)
+    yield "10 × overload: growth of memory, MiB", f"{grown / 2**20:.0f}", "flat"
+    first = max(f["first_token_afterwards"] for f in runs)
+    yield "Two seconds after it: time to first token, s", f"{first:.2f}", "served"
 
 
 def _ratio(title: str, one: float | None, other: float | None, goal: str) -> Iterator[Line]:

@@ -60,7 +60,12 @@ def poisson(server: Server, prompts: Prompts, rate: float) -> tuple[Figures, Rep
     """The prompts one after another as a Poisson process of ``rate`` arrivals a second."""
     times = islice(_times(rate), len(prompts))
     report = run(server, _calls(server, prompts, times))
-    return {"rate": rate, "tokens_per_second": report.tokens_per_second, **_quality(report)}, report
+    return {
+        "rate": rate,
+        "offered": float(len(prompts)),
+        "tokens_per_second": report.tokens_per_second,
+        **_quality(report),
+    }, report
 
 
 def _times(rate: float, seconds: float = math.inf, seed: int = 0) -> Iterator[float]:

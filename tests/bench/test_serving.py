@@ -16,6 +16,7 @@ from bench.serving import workloads
 from bench.serving.client import Call, Reply, Report, run_calls
 from bench.serving.report import write_report
 from bench.serving.suite import ServingResults, load_results
+from bench.serving.targets import targets
 
 
 @pytest.fixture
@@ -146,3 +147,18 @@ def test_results_are_kept_and_reported(tmp_path: Any) -> None:
     assert "| lepton exact | 3 | 200 |" in page
     assert "good" not in page.split("## ")[2]
     assert "tokens/s / those of llama-server | 2.50 | ≥ 2.6 |" in page
+
+
+def test_losses_refusals_memory_and_recovery_are_among_the_targets() -> None:
+    calm = {"gap_ratio": 2.0, "offered": 64.0, "answered": 63.0}
+    flood = {"offered": 900.0, "admitted": 100.0, "refused_with_retry_after": 780.0}
+    flood |= {"memory_growth_bytes": 3.0 * 2**20, "first_token_afterwards": 0.4}
+    results = ServingResults(machine={}, samples=[])
+    for workload, figures in (("poisson", calm), ("overload", flood)):
+        sample = {"workload": workload, "engine": "lepton exact", "round": 1, "figures": figures}
+        results.samples.append(sample)
+    found = {title: value for title, value, _ in targets(results)}
+    assert found["lepton exact, Poisson at 80 %: requests lost"] == "1"
+    assert found["10 × overload: not admitted and told when to retry"] == "97.5%"
+    assert found["10 × overload: growth of memory, MiB"] == "3"
+    assert found["Two seconds after it: time to first token, s"] == "0.40"

@@ -116,7 +116,8 @@ def test_what_does_not_fit_together_is_refused_with_the_sum(
     weights, working, _, others = numbers
     assert sum(numbers) == total > available == free
     assert f"{others:,} for other models" in terms
-    assert (working, others) == (cache_plan.WORKING_BYTES, reserved)
+    assert others == reserved
+    assert working > cache_plan.WORKING_BYTES, "there are logits beside"
     assert weights > 0
 
 

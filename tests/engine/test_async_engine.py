@@ -136,6 +136,73 @@ async def test_a_full_queue_refuses(engine: AsyncEngine) -> None:
     assert await read(engine.generate([5], PARAMS))
 
 
+async def test_nobody_waits_in_an_engine_whose_queue_was_emptied(engine: AsyncEngine) -> None:
+    gate = Gate(engine)
+    streams = [engine.generate([5], ENDLESS) for _ in range(6)]
+    await asyncio.to_thread(gate.reached.wait, 60)
+    gate.opened.set()
+    await until(lambda: engine.stats().waiting == 2)
+    await until(lambda: engine.stats().oldest_wait_seconds > 0)
+    for stream in streams:
+        await stream.aclose()
+    await until(lambda: not engine._core.has_work)
+    assert engine.stats().oldest_wait_seconds == 0
+
+
+async def test_each_step_that_gives_tokens_is_dated(engine: AsyncEngine) -> None:
+    stream = engine.generate([5], PARAMS)
+    await until(lambda: len(engine._delivery) == 0)
+    (delta,) = await read(stream)
+    assert len(delta.produced) == len(delta.token_ids) > 1, "one each, without speculation"
+    assert list(delta.produced) == sorted(delta.produced)
+
+
+async def test_a_request_queued_while_a_fault_is_told_is_computed(
+    engine: AsyncEngine, toy: Any
+) -> None:
+    fail_all, step = engine._delivery.fail_all, engine._core.step
+    loop = asyncio.get_running_loop()
+    late: list[RequestStream] = []
+    queued = threading.Event()
+
+    def queue_late() -> None:
+        late.append(engine.generate([5], PARAMS))
+        queued.set()
+
+    def faulty() -> Any:
+        engine._core.step = step  # type: ignore[method-assign]
+        raise RuntimeError("no request's fault")
+
+    def slow_fail_all(*arguments: Any, **options: Any) -> None:
+        engine._delivery.fail_all = fail_all  # type: ignore[method-assign]
+        loop.call_soon_threadsafe(queue_late)
+        queued.wait(0.5)
+        fail_all(*arguments, **options)
+
+    engine._core.step = faulty  # type: ignore[method-assign]
+    engine._delivery.fail_all = slow_fail_all  # type: ignore[method-assign]
+    assert (await read(engine.generate([6], PARAMS)))[-1].finish_reason == "error"
+    await until(queued.is_set)
+    deltas = await read(late[0])
+    assert text(deltas) == toy.run_one([5], PARAMS).outputs[0].text
+
+
+async def test_readers_are_told_when_a_step_hangs(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lepton.engine.async_engine._STOP_SECONDS", 0.1)
+    gate = Gate(engine)
+    stream = engine.generate([5], ENDLESS)
+    await asyncio.to_thread(gate.reached.wait, 60)
+    await engine.drain(0)
+    assert (await read(stream))[-1].finish_reason == "cancelled"
+    monkeypatch.setattr("lepton.engine.async_engine._STOP_SECONDS", 3600)
+    await asyncio.to_thread(engine.shutdown)  # It has been waited for once already.
+    assert engine.alive
+    gate.opened.set()
+    await until(lambda: not engine.alive)
+
+
 async def test_a_queue_emptied_by_its_readers_takes_requests_again(engine: AsyncEngine) -> None:
     gate = Gate(engine)
     running = engine.generate([5], ENDLESS)

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lepton.engine.cache_plan import build_executors, plan_cache, plan_draft_blocks
+from lepton.engine.cache_plan import (
+    WORKING_BYTES,
+    build_executors,
+    plan_cache,
+    plan_draft_blocks,
+)
 from lepton.engine.config import EngineConfig
 from lepton.errors import ConfigurationError
+from lepton.models.loader import load_model
 from lepton.telemetry.machine import Machine, inspect_machine
 
 BLOCK = 1000
@@ -65,16 +73,37 @@ def test_weights_and_cache_must_fit_together() -> None:
     limit = 500 * 2**20
     config = EngineConfig(cache_memory=200 * 2**20, max_sequences=400)
     free = machine(300 * 2**20, limit)
-    plan = plan_cache(config, 10_000, BLOCK, 94 * 2**20, machine=free)
+    plan = plan_cache(config, 10_000, BLOCK, 30 * 2**20, 64 * 2**20, free)
     assert plan.num_blocks == 200 * 2**20 // BLOCK
     with pytest.raises(ConfigurationError) as caught:
-        plan_cache(config, 10_000, BLOCK, 164 * 2**20, machine=free)
+        plan_cache(config, 10_000, BLOCK, 100 * 2**20, 64 * 2**20, free)
     cache = 200 * 2**20 // BLOCK * BLOCK
     assert (
         f"{100 * 2**20:,} bytes of weights + {64 * 2**20:,} to work with + {cache:,} of cache = "
         f"{164 * 2**20 + cache:,} bytes, but {300 * 2**20:,} bytes are free of the control group's "
         f"limit of {limit:,}"
     ) in str(caught.value)
+
+
+def test_logits_and_blocks_on_their_way_to_the_disk_are_in_the_sum(
+    smollm2_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lepton.engine.cache_plan.inspect_machine", lambda: machine(2**20))
+    model = load_model(smollm2_path)
+    config = EngineConfig(max_sequences=1000, max_step_tokens=1000, context_length=256)
+
+    def working(config: EngineConfig) -> int:
+        with pytest.raises(ConfigurationError, match="to work with") as caught:
+            build_executors(model, config, None)
+        (found,) = re.findall(r"\+ ([\d,]+) to work with", str(caught.value))
+        return int(found.replace(",", ""))
+
+    logits = 1001 * model.config.vocab_size * 4
+    assert working(config) == WORKING_BYTES + logits
+    spilling = replace(config, cache_spill=tmp_path)
+    # Keys and values of 16 tokens: 30 layers, 3 heads of 64, two bytes each.
+    unwritten = 64 * 16 * 2 * 30 * 3 * 64 * 2
+    assert working(spilling) == WORKING_BYTES + logits + unwritten
 
 
 def test_weights_alone_may_be_too_much() -> None:

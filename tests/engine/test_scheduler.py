@@ -128,6 +128,31 @@ def test_the_youngest_is_preempted_and_comes_back_first() -> None:
     assert youngest.token_ids[:-1] == kept
 
 
+def test_its_own_blocks_found_after_a_preemption_are_no_hits() -> None:
+    scheduler = make_scheduler(max_step_tokens=64)
+    (sequence,) = queue(scheduler, make_request(200))
+    step(scheduler)
+    step(scheduler)
+    scheduler.preempt_all()
+    step(scheduler)
+    assert sequence.num_computed > 128, "it found what it had computed"
+    assert sequence.num_cached_tokens == 0
+    assert (scheduler.num_cached_tokens, scheduler.num_looked_up_tokens) == (0, 200)
+
+
+def test_the_oldest_that_waits_has_never_run() -> None:
+    scheduler = make_scheduler(max_sequences=1)
+    first, second, third = (make_request(10) for _ in range(3))
+    first.arrived, second.arrived, third.arrived = 1.0, 2.0, 3.0
+    queue(scheduler, first)
+    assert scheduler.waiting.oldest_arrival == 1.0
+    step(scheduler)
+    assert scheduler.waiting.oldest_arrival is None
+    queue(scheduler, second, third)
+    scheduler.preempt_all()
+    assert scheduler.waiting.oldest_arrival == 2.0
+
+
 def test_completions_share_full_blocks_of_the_prompt() -> None:
     scheduler = make_scheduler()
     first, second, third = queue(scheduler, make_request(70, n=3))

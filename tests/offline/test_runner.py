@@ -100,6 +100,39 @@ def _texts(path: Path) -> list[Any]:
     return [(each["id"], each["text"], each["finish_reason"]) for each in read(path)]
 
 
+def test_the_context_that_memory_allows_may_differ_when_a_run_goes_on(
+    smollm2_path: Path, tmp_path: Path
+) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop_after_one(done: int, total: int, tokens: int) -> None:
+        if done == 1:
+            raise EnoughError
+
+    rows = [{"prompt": f"Tell me about {topic}."} for topic in TOPICS]
+    source, answers = write(tmp_path / "prompts.jsonl", rows), tmp_path / "answers.jsonl"
+    with (
+        LLM(smollm2_path, max_sequences=4, cache_memory=16 * 2**20) as roomy,
+        pytest.raises(EnoughError),
+    ):
+        run_file(roomy, source, answers, GREEDY, progress=stop_after_one)
+    with LLM(smollm2_path, max_sequences=4, cache_memory=12 * 2**20) as tight:
+        assert tight.context_length < roomy.context_length
+        assert run_file(tight, source, answers, GREEDY).resumed >= 1
+
+
+@pytest.mark.parametrize("name", ["prompts.jsonl", "linked", "prompts"])
+def test_answers_may_not_overwrite_their_prompts(llm: LLM, tmp_path: Path, name: str) -> None:
+    rows = json.dumps({"prompt": "Once"})
+    source = tmp_path / ("prompts.partial" if name == "prompts" else "prompts.jsonl")
+    source.write_text(rows)
+    (tmp_path / "linked").symlink_to(source)
+    with pytest.raises(ConfigurationError, match="overwrite"):
+        run_file(llm, source, tmp_path / name, GREEDY)
+    assert source.read_text() == rows
+
+
 def test_a_bad_line_is_told_before_anything_is_computed(llm: LLM, tmp_path: Path) -> None:
     source = write(tmp_path / "prompts.jsonl", [{"prompt": "x"}, {}])
     with pytest.raises(RequestError, match="line 2"):

@@ -90,6 +90,7 @@ def test_neither_key_nor_hash_shows_in_repr(tmp_path: Path) -> None:
         (entry("a", "x", "color = 1").join(["[[keys]]\n", ""]), r"key 1 \(a\): .*'color'"),
         ("[[keys]]\n" + entry("a", "x", "max_tokens = 0"), r"key 1 \(a\): 'max_tokens'"),
         ("[[keys]]\n" + entry("a", "x", "max_tokens = true"), r"key 1 \(a\): 'max_tokens'"),
+        ("[[keys]]\n" + entry("a", "x", "metrics = 1"), r"key 1 \(a\): 'metrics'"),
         ("[[keys]]\n" + entry("a", "x") + "[[keys]]\n" + entry("a", "y"), r"key 2 \(a\).*key 1"),
         ("[[keys]]\n" + entry("a", "x") + "[[keys]]\n" + entry("b", "x"), r"key 2 \(b\).*key 1"),
         ("other = 1\n[[keys]]\n" + entry("a", "x"), "'other'"),

@@ -65,7 +65,10 @@ def say(text: str, reason: str = "stop") -> Script:
     def script(prompt: Sequence[int], params: SamplingParams) -> list[Step]:
         steps: list[Step] = []
         for index in range(params.n):
-            steps += [OutputDelta("", index, each, (ord(each) % 256,)) for each in text]
+            steps += [
+                OutputDelta("", index, each, (ord(each) % 256,), produced=(1.0 + place,))
+                for place, each in enumerate(text)
+            ]
             usage = Usage(len(prompt), params.n * len(text)) if index == params.n - 1 else None
             steps.append(OutputDelta("", index, "", (), finish_reason=reason, usage=usage))  # type: ignore[arg-type]
         return steps

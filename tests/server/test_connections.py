@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
+import pytest
 
 from lepton.engine import OutputDelta, Usage
 from lepton.errors import CapacityError
@@ -21,6 +22,16 @@ def request(body: dict[str, Any]) -> bytes:
         f"Content-Length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content
+
+
+def ask_for_life(client: socket.socket) -> None:
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    received = b""
+    while not received.endswith(b'{"status":"ok"}'):
+        part = client.recv(4096)
+        assert part, received
+        received += part
+    assert received.startswith(b"HTTP/1.1 200")
 
 
 def wait_until(condition: Any) -> None:
@@ -68,6 +79,66 @@ def test_a_connection_without_a_request_is_closed(scripted_port: Any) -> None:
     port = scripted_port(body_seconds=0.2)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: local")
+        with suppress(ConnectionResetError):
+            assert client.recv(100) == b""
+
+
+def test_half_a_head_after_an_answer_is_closed(scripted_port: Any) -> None:
+    port = scripted_port(body_seconds=0.2, keep_alive_seconds=3600)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        ask_for_life(client)
+        client.sendall(b"G")
+        with suppress(ConnectionResetError):
+            assert client.recv(100) == b""
+
+
+def test_an_idle_connection_outlives_the_time_for_a_head(scripted_port: Any) -> None:
+    port = scripted_port(body_seconds=0.2, keep_alive_seconds=3600)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        for _ in range(2):
+            ask_for_life(client)
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([b"X-%d: " % n + b"a" * 100 + b"\r\n" for n in range(10)], id="many fields"),
+        pytest.param([b"X: ", *(b"a" * 100 for _ in range(100_000))], id="a field without end"),
+        pytest.param([b"X: " + b"a" * 1000 + b"\r\n\r\n"], id="whole"),
+    ],
+)
+def test_a_head_that_is_too_large_gets_431(scripted_port: Any, parts: list[bytes]) -> None:
+    port = scripted_port(max_head_bytes=500)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
+        received = b""
+        client.settimeout(0.01)
+        with suppress(ConnectionError):
+            for part in parts:
+                client.sendall(part)
+                with suppress(TimeoutError):
+                    received += client.recv(4096)
+                if received:
+                    break
+        client.settimeout(60)
+        with suppress(ConnectionError):
+            while more := client.recv(4096):
+                received += more
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert b"connection: close" in head
+    assert json.loads(body)["error"]["code"] == "head_too_large"
+
+
+def test_fields_after_a_body_count_as_head(scripted_port: Any) -> None:
+    port = scripted_port(max_head_bytes=500)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"1\r\n{\r\n0\r\n" + b"".join(b"X-%d: %0100d\r\n" % (n, n) for n in range(10))
+        )
         with suppress(ConnectionResetError):
             assert client.recv(100) == b""
 

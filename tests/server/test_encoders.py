@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from starlette.testclient import TestClient
 
 from lepton.engine import LLM, AsyncEncoder, EncoderEngine, EngineConfig
 from lepton.models.encoder_loader import load_encoder
-from lepton.server import create_app
+from lepton.server import ServerSettings, create_app
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
 from encoder_samples import save_bert, save_reranker
@@ -256,3 +257,43 @@ def test_a_decoder_ranks_over_http(tmp_path) -> None:
     assert [(each["index"], each["relevance_score"]) for each in answer["results"]] == [
         (each.index, each.score) for each in expected
     ]
+
+
+def test_an_encoder_whose_step_hangs_turns_livez_red_and_its_end_green(folders) -> None:
+    released = threading.Event()
+    encoder = AsyncEncoder(EncoderEngine(load_encoder(folders["embedder"]), EngineConfig()))
+    forward = encoder.engine.forward
+
+    def hanging(*arguments):
+        released.wait(60)
+        return forward(*arguments)
+
+    encoder.engine.forward = hanging  # type: ignore[method-assign]
+    app = create_app(None, ServerSettings(liveness_seconds=0.1), encoders=lambda: {"e": encoder})
+    with TestClient(app, base_url="http://localhost") as client:
+        wait_for_status(client, "/readyz", 200)
+        body = {"model": "e", "input": "x"}
+        asking = threading.Thread(target=lambda: client.post("/v1/embeddings", json=body))
+        asking.start()
+        wait_for_status(client, "/livez", 503)
+        assert "'e' has been in one step" in client.get("/livez").json()["reason"]
+        assert client.get("/readyz").status_code == 503
+        released.set()
+        asking.join(60)
+        assert client.get("/livez").status_code == 200
+
+
+def test_an_encoder_whose_loop_has_ended_turns_livez_red(folders) -> None:
+    encoder = AsyncEncoder(EncoderEngine(load_encoder(folders["embedder"]), EngineConfig()))
+    app = create_app(None, encoders=lambda: {"e": encoder})
+    with TestClient(app, base_url="http://localhost") as client:
+        wait_for_status(client, "/livez", 200)
+        encoder.close()
+        wait_for_status(client, "/livez", 503)
+
+
+def wait_for_status(client: TestClient, path: str, status: int) -> None:
+    deadline = time.monotonic() + 60
+    while client.get(path).status_code != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -19,7 +19,7 @@ COMPLETION = {"model": "scripted", "prompt": "hello", "max_tokens": 5}
 async def test_requests_tokens_and_refusals_by_key(connect: Any, tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
     keys.write_text(
-        f'[[keys]]\nname = "desk"\nsha256 = "{hash_key("secret-1")}"\n'
+        f'[[keys]]\nname = "desk"\nsha256 = "{hash_key("secret-1")}"\nmetrics = true\n'
         f'[[keys]]\nname = "shop"\nsha256 = "{hash_key("secret-2")}"\nrequests_per_minute = 1\n'
     )
     keys.chmod(0o600)
@@ -34,7 +34,12 @@ async def test_requests_tokens_and_refusals_by_key(connect: Any, tmp_path: Path)
         headers = {"Authorization": f"Bearer {secret}"}
         response = await client.post("/v1/completions", json=COMPLETION, headers=headers)
         assert response.status_code == status
-    page = (await client.get("/metrics")).text
+    for headers in ({}, {"Authorization": "Bearer secret-2"}, {"Authorization": "Bearer no"}):
+        hidden = (await client.get("/metrics", headers=headers)).text
+        assert "lepton_http_requests_total" in hidden
+        assert "shop" not in hidden
+        assert "lepton_key_" not in hidden
+    page = (await client.get("/metrics", headers={"Authorization": "Bearer secret-1"})).text
     assert "secret" not in page
     assert hash_key("secret-1") not in page
     scrape = read_scrape(page, 1.0)

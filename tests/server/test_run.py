@@ -48,6 +48,60 @@ print("ended", flush=True)
 """
 
 
+OBSTINATE = """
+import sys, time
+from lepton.engine import AsyncEngine, EngineConfig
+from lepton.models.loader import load_model
+from lepton.server import ServerSettings, bind, serve
+from lepton.telemetry import configure_logging
+
+_, path, grace, what = sys.argv
+configure_logging("info", "json")
+
+def hang():
+    print("hanging", flush=True)
+    time.sleep(3600)
+
+def load():
+    if what == "loading":
+        hang()
+    engine = AsyncEngine(load_model(path), EngineConfig(context_length=256, cache_memory=2**24))
+    engine._core.step = hang
+    return engine
+
+listener = bind(ServerSettings(port=0))
+print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+settings = ServerSettings(port=0, model_name="smollm2", drain_seconds=float(grace))
+serve(load, settings, listener=listener, on_ready=lambda _: print("ready", flush=True))
+print("ended", flush=True)
+"""
+"""A server that hangs while it loads its model, or in its first step."""
+
+
+@pytest.fixture
+def obstinate(smollm2_path: Path) -> Iterator[Any]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def make(grace: float, what: str) -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", OBSTINATE, str(smollm2_path), str(grace), what],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert process.stdout.readline() == ("hanging\n" if what == "loading" else "ready\n")
+        return process, url
+
+    yield make
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
 class Process:
     """A server in a process of its own, computing so many completions at a time."""
 
@@ -179,6 +233,49 @@ def test_sigterm_in_the_middle_of_16_streams(
     assert (code, out.strip()) == (0, "ended")
     assert "Traceback" not in err
     assert not [child for child in children if child.is_running()]
+
+
+def test_sigterm_does_not_wait_for_a_model_being_loaded(obstinate: Any) -> None:
+    process, _ = obstinate(grace=60, what="loading")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "ended\n")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_sigterm_does_not_wait_for_a_step_that_hangs(obstinate: Any, stream: bool) -> None:
+    process, url = obstinate(grace=0.2, what="step")
+    body = {"model": "smollm2", "prompt": "Once", "stream": stream}
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60)
+        assert process.stdout.readline() == "hanging\n"
+        process.send_signal(signal.SIGTERM)
+        answer = asking.result(60)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "unavailable"
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "ended\n")
+    assert "stuck in a step" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process(obstinate: Any, second: signal.Signals) -> None:
+    process, url = obstinate(grace=3600, what="step")
+    body = {"model": "smollm2", "prompt": "Once"}
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60)
+        assert process.stdout.readline() == "hanging\n"
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 503)
+        process.send_signal(second)
+        with pytest.raises(httpx.RemoteProtocolError):
+            asking.result(60)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + second, "")
+    assert "serving" in err, "what was logged is out"
+    assert "Traceback" not in err
 
 
 def test_after_kill_minus_9_a_new_server_starts_cleanly(start: Any) -> None:

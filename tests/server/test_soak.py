@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,15 @@ class Soak:
         return memory
 
     async def _work(self, end: float) -> None:
-        deeds = [self._whole, self._stream, self._leave, self._dawdle, self._nonsense, self._urgent]
+        deeds = [
+            self._whole,
+            self._stream,
+            self._leave,
+            self._dawdle,
+            self._nonsense,
+            self._urgent,
+            self._flood,
+        ]
         while time.monotonic() < end:
             deed = self._random.choice(deeds)
             await deed()
@@ -141,6 +150,16 @@ class Soak:
             await asyncio.sleep(0.02)
         writer.close()
 
+    async def _flood(self) -> None:
+        """Send header fields without end; be refused."""
+        _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        with suppress(ConnectionError):
+            while True:  # It only ends so.
+                writer.write(b"X: " + b"a" * 4000 + b"\r\n")
+                await writer.drain()
+        writer.close()
+
     async def _nonsense(self) -> None:
         body = self._random.choice(
             [
@@ -178,7 +197,7 @@ async def test_nothing_leaks_and_nothing_breaks(scripted_port: Any, engine: Asyn
     assert (stats.failed_steps_total, stats.restarts_total) == (0, 0)
     assert not soak.wrong, "answers do not depend on what else goes on"
     assert set(soak.statuses) <= EXPECTED, soak.statuses
-    assert len(soak.done) == 6
+    assert len(soak.done) == 7
     assert sum(soak.done.values()) > 30, soak.done
     warm = len(memory) // 2
     assert max(memory[warm:]) - max(memory[:warm]) < GROWTH_BYTES

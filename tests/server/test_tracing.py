@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -13,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from lepton.engine import OutputDelta, RequestTimings, Usage
 from lepton.errors import EngineError
+from lepton.telemetry.tracing import open_tracing
 
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "a secret question"}]}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -126,3 +129,15 @@ async def test_a_failure_is_marked(connect: Any, engine: Any, collector: Collect
     assert span.status.code == Status.STATUS_CODE_ERROR
     assert attributes_of(span)["error.type"] == "internal_error"
     assert not any(b"secret" in body for body in collector.bodies)
+
+
+def test_a_collector_that_never_answers_does_not_hold_up_the_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        tracing = open_tracing(endpoint, "1")
+        tracing.request("GET /", time.monotonic(), [], headers={}, attributes={})
+        tracing.close()
+        connection, _ = silent.accept()
+        with connection:
+            names = [thread.name for thread in threading.enumerate()]
+            assert "lepton-tracing-close" in names, "it goes on in a thread that nobody waits for"

@@ -49,6 +49,7 @@ CHINESE: dict[str, str] = {
         "重新读取已下载的模型并比对 SHA-256。"
     ),
     "API keys of the server.": "服务器的 API 密钥。",
+    "Key that may see the use of all keys.": "可以查看所有密钥用量的密钥。",
     "Make a key, add its hash to the key file, and print the key: it is shown only now.": (
         "生成密钥，把它的散列写入密钥文件，并输出密钥：只显示这一次。"
     ),

@@ -39,9 +39,16 @@ def top(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a view, once.")
     ] = False,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LEPTON_API_KEY", metavar="KEY", help="Key that may see the use of all keys."
+        ),
+    ] = None,
 ) -> None:
     """Watch a running server: streams, tokens per second, queue, cache, latency, keys."""
-    with httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS) as client:
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS) as client:
         before = _read(client)
         if once or as_json or not output.is_terminal:
             time.sleep(interval)

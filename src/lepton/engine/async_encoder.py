@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -73,6 +74,7 @@ class AsyncEncoder:
         self.num_tokens_total = 0
         self.num_inputs_total = 0
         self.num_steps = 0
+        self._step_began: float | None = None
         self._thread = threading.Thread(target=self._run, name="lepton-encoder", daemon=True)
         self._condition = threading.Condition()
         """Guards everything below."""
@@ -85,6 +87,16 @@ class AsyncEncoder:
     def model(self) -> EncoderModel:
         """The loaded model."""
         return self.engine.model
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that computes is running."""
+        return self._thread.is_alive()
+
+    def seconds_in_step(self) -> float:
+        """How long the present step has taken so far; 0 between steps."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
 
     @property
     def waiting_tokens(self) -> int:
@@ -200,7 +212,9 @@ class AsyncEncoder:
                 self._drop_cancelled()
                 parts = self._next_step()
             if parts:
+                self._step_began = time.monotonic()
                 self._step(parts)
+                self._step_began = None
         with self._condition:
             waiting = list(self._requests)
         for request in waiting:

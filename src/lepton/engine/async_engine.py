@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 0.5
 _POLL_SECONDS = 0.02
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 5.0
+"""How long the end waits for a step; longer than one takes unless it hangs."""
 _MOST_FAULTS, _FAULT_SECONDS = 3, 60.0
 """So many faults of the loop are survived in so many seconds."""
 _FAULT = "internal error: the engine was restarted"
@@ -100,6 +101,8 @@ class AsyncEngine:
         self._refusal: str | None = "the engine has not been started"
         self._cancel_all = False
         self._stopping = False
+        self._stuck = False
+        """Whether the loop was waited for in vain."""
         self._closed = False
 
     def start(self) -> None:
@@ -201,7 +204,10 @@ class AsyncEngine:
         return self._core.context_length
 
     async def drain(self, grace: float) -> None:
-        """Refuse new requests, wait up to ``grace`` seconds for the others, then cancel them."""
+        """Refuse new requests, wait up to ``grace`` seconds for the others, then cancel them.
+
+        Their readers have their last deltas at the end, even while a step hangs.
+        """
         with self._condition:
             self._refusal = self._refusal or "the engine is shutting down"
         await self._wait_until_empty(grace)
@@ -209,6 +215,8 @@ class AsyncEngine:
             self._cancel_all = True
             self._condition.notify()
         await self._wait_until_empty(_STOP_SECONDS)
+        if len(self._delivery):
+            self._give_up()
 
     def shutdown(self) -> None:
         """Cancel what is left, stop the loop and release the executor. May be called twice."""
@@ -216,13 +224,20 @@ class AsyncEngine:
             self._refusal = "the engine has been shut down"
             self._stopping = True
             self._condition.notify()
-        if self._thread.is_alive():
+        if self._thread.is_alive() and not self._stuck:
             self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():
-            logger.error("the engine is stuck in a step; its executor is not released")
+            self._give_up()
         elif not self._closed:
             self._closed = True
             self._core.close()
+
+    def _give_up(self) -> None:
+        """End the requests of a loop that hangs."""
+        if not self._stuck:
+            self._stuck = True
+            logger.error("the engine is stuck in a step; its executor is not released")
+        self._delivery.fail_all("the engine is stuck in a step", reason="cancelled")
 
     async def _wait_until_empty(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -253,9 +268,9 @@ class AsyncEngine:
                     raise
                 faults.append(now)
                 self._delivery.post(self._core.restart(_FAULT))
-                with self._condition:
+                with self._condition:  # Over both, or one queued in between would be failed.
                     new = {request.request_id for request in self._new}
-                self._delivery.fail_all(_FAULT, keep=new)
+                    self._delivery.fail_all(_FAULT, keep=new)
 
     def _turn(self) -> bool:
         """Take in what callers want, compute one step, deliver; False when it is time to stop."""

@@ -18,7 +18,7 @@ from lepton.models.executors.base import Executor, UInt8Array
 
 logger = logging.getLogger(__name__)
 
-_MOST_UNWRITTEN = 64
+MOST_UNWRITTEN = 64
 """Copies that may wait for the disk; blocks that leave the cache meanwhile are not kept."""
 _STOP_SECONDS = 10.0
 
@@ -71,7 +71,7 @@ class BlockSpill:
         with self._lock:
             if content in self._slots:
                 self._slots.move_to_end(content)
-            elif self._enabled and len(self._unwritten) < _MOST_UNWRITTEN:
+            elif self._enabled and len(self._unwritten) < MOST_UNWRITTEN:
                 self._unwritten[content] = self._memory[block].copy()
                 self._queue.put(content)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lepton.engine.block_pool import blocks_for
+from lepton.engine.block_spill import MOST_UNWRITTEN
 from lepton.engine.config import EngineConfig
 from lepton.errors import ConfigurationError
 from lepton.models import executors
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 _SMALLEST_CONTEXT = 256
 WORKING_BYTES = 64 * 2**20
-"""Activations and logits of a step, and what the loop itself needs."""
-
+"""Activations of a step, log probabilities of prompts, and what the loop itself needs."""
+_LOGIT_BYTES = 4
 
 _DRAFT_CONTEXTS, _DRAFT_SHARE = 4, 8
 """A draft model gets a cache of so many full contexts, at most one part in so many of the cache's
@@ -54,16 +55,19 @@ def build_executors(model: Model, config: EngineConfig, draft: Model | None) -> 
     Raises ConfigurationError as ``plan_cache`` does.
     """
     machine = inspect_machine()
-    other_bytes = _weight_bytes(model, config)
+    block_bytes = _block_bytes(model, config)
+    weight_bytes = _weight_bytes(model, config)
+    working_bytes = _working_bytes(config, model.config.vocab_size, block_bytes)
     draft_blocks = 0
     if draft is not None:
         draft_block_bytes = _block_bytes(draft, config)
         draft_blocks = plan_draft_blocks(
             config, draft.config.context_length, draft_block_bytes, machine
         )
-        other_bytes += _weight_bytes(draft, config) + draft_blocks * draft_block_bytes
+        weight_bytes += _weight_bytes(draft, config) + draft_blocks * draft_block_bytes
+        working_bytes += WORKING_BYTES
     plan = plan_cache(
-        config, model.config.context_length, _block_bytes(model, config), other_bytes, machine
+        config, model.config.context_length, block_bytes, weight_bytes, working_bytes, machine
     )
     main = _build(model, config, plan.num_blocks)
     return BuiltExecutors(
@@ -91,11 +95,22 @@ def _block_bytes(model: Model, config: EngineConfig) -> int:
 
 
 def _weight_bytes(model: Model, config: EngineConfig) -> int:
-    """Bytes of packed weights, and what a step needs beside them; 0 where nobody knows."""
+    """Bytes of packed weights; 0 where nobody knows."""
     if config.executor != "native":
         return 0
-    found = footprint(model.checkpoint, model.config, config.quantize, config.kv_dtype)
-    return found.weights + WORKING_BYTES
+    return footprint(model.checkpoint, model.config, config.quantize, config.kv_dtype).weights
+
+
+def _working_bytes(config: EngineConfig, vocab_size: int, block_bytes: int) -> int:
+    """What a step needs beside weights and cache; 0 where nobody knows.
+
+    A row of logits for each sequence and one more, and the blocks that wait for the disk.
+    """
+    if config.executor != "native":
+        return 0
+    logits = (config.max_sequences + 1) * vocab_size * _LOGIT_BYTES
+    unwritten = 0 if config.cache_spill is None else MOST_UNWRITTEN * block_bytes
+    return WORKING_BYTES + logits + unwritten
 
 
 def _build(model: Model, config: EngineConfig, num_blocks: int) -> Executor:
@@ -117,12 +132,13 @@ def plan_cache(
     config: EngineConfig,
     model_context: int,
     block_bytes: int,
-    other_bytes: int = 0,
+    weight_bytes: int = 0,
+    working_bytes: int = 0,
     machine: Machine | None = None,
 ) -> CachePlan:
     """Blocks for ``max_sequences`` contexts, as far as the memory allowed goes.
 
-    ``other_bytes`` of weights and working memory are still to be taken beside the cache, and what
+    ``weight_bytes`` and ``working_bytes`` are still to be taken beside the cache, and what
     ``config`` reserves for other models. Raises ConfigurationError, with the sum, when the context
     asked for is longer than the model's or when all that does not fit into the memory that
     ``machine`` (this one) and its control group leave.
@@ -133,12 +149,13 @@ def plan_cache(
             f"context_length {context} is beyond the {model_context} tokens the model knows"
         )
     machine = machine or inspect_machine()
-    room = machine.available_memory - other_bytes - config.reserved_memory
+    others = weight_bytes + working_bytes + config.reserved_memory
+    room = machine.available_memory - others
     allowed = config.cache_memory or min(machine.available_memory // CACHE_SHARE, max(0, room))
     num_blocks = min(_wanted_blocks(config, context), allowed // block_bytes)
     if num_blocks * block_bytes > max(0, room) or room <= 0:
         raise ConfigurationError(
-            f"{_sum(other_bytes, num_blocks * block_bytes, config.reserved_memory)}, but "
+            f"{_sum(weight_bytes, working_bytes, num_blocks * block_bytes, config)}, but "
             f"{available_text(machine)}: lower "
             "cache_memory, context_length or max_sequences, choose a smaller model, or give the "
             "process more memory"
@@ -167,12 +184,13 @@ def _wanted_blocks(config: EngineConfig, context: int) -> int:
     return max(blocks_for(context), config.max_sequences * each)
 
 
-def _sum(other_bytes: int, cache_bytes: int, reserved_bytes: int) -> str:
-    weights = max(0, other_bytes - WORKING_BYTES)
-    others = f" + {reserved_bytes:,} for other models" if reserved_bytes else ""
+def _sum(weight_bytes: int, working_bytes: int, cache_bytes: int, config: EngineConfig) -> str:
+    reserved = config.reserved_memory
+    others = f" + {reserved:,} for other models" if reserved else ""
     return (
-        f"{weights:,} bytes of weights + {min(other_bytes, WORKING_BYTES):,} to work with + "
-        f"{cache_bytes:,} of cache{others} = {other_bytes + cache_bytes + reserved_bytes:,} bytes"
+        f"{weight_bytes:,} bytes of weights + {working_bytes:,} to work with + "
+        f"{cache_bytes:,} of cache{others} = "
+        f"{weight_bytes + working_bytes + cache_bytes + reserved:,} bytes"
     )
 
 

@@ -265,7 +265,7 @@ class EngineCore:
             failed_steps_total=self._failed_steps,
             restarts_total=self._restarts,
             prefill_budget=self.pacer.prefill_tokens(len(self.scheduler.running)),
-            oldest_wait_seconds=self.queue_pace.oldest_seconds,
+            oldest_wait_seconds=self.queue_pace.oldest_seconds if self.num_queued else 0.0,
             estimated_wait_seconds=self.queue_pace.wait(self.num_queued),
         )
 
@@ -431,6 +431,7 @@ class EngineCore:
             prompt_logprobs=prompt_logprobs,
             error=error,
             timings=request.timings(time.monotonic()) if finished else None,
+            produced=(time.monotonic(),) if gain.token_ids else (),
         )
 
     def _keeps(self, request: Request, reason: FinishReason) -> bool:

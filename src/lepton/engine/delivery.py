@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from lepton.engine.merging import DeltaMerger
-from lepton.engine.outputs import OutputDelta, Usage
+from lepton.engine.outputs import FinishReason, OutputDelta, Usage
 
 STREAMS_PER_TOKEN = 8
 MOST_TOKENS = 8
@@ -125,14 +125,14 @@ class Delivery:
                     to_wake.append(loop)
         return [lost for loop in to_wake for lost in self._wake(loop)]
 
-    def fail_all(self, error: str, keep: Collection[str] = ()) -> None:
+    def fail_all(
+        self, error: str, keep: Collection[str] = (), reason: FinishReason = "error"
+    ) -> None:
         """End every open mailbox but those to ``keep``, when the step loop no longer can."""
         with self._lock:
             unfinished = [each for each in self._mailboxes if each not in keep]
         self.post(
-            OutputDelta(
-                request_id, 0, "", (), finish_reason="error", usage=Usage(0, 0), error=error
-            )
+            OutputDelta(request_id, 0, "", (), finish_reason=reason, usage=Usage(0, 0), error=error)
             for request_id in unfinished
         )
 

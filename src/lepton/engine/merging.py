@@ -14,6 +14,7 @@ class DeltaMerger:
         self._last: OutputDelta | None = None
         self._text: list[str] = []
         self._token_ids: list[int] = []
+        self._produced: list[float] = []
         self._logprobs: list[TokenLogprob] | None = None
         self._first: OutputDelta | None = None
 
@@ -23,6 +24,7 @@ class DeltaMerger:
         self._last = delta
         self._text.append(delta.text)
         self._token_ids += delta.token_ids
+        self._produced += delta.produced
         if delta.logprobs is not None:
             self._logprobs = self._logprobs or []
             self._logprobs += delta.logprobs
@@ -37,6 +39,7 @@ class DeltaMerger:
             self._last,
             text="".join(self._text),
             token_ids=tuple(self._token_ids),
+            produced=tuple(self._produced),
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
             prompt_logprobs=self._first.prompt_logprobs,
         )

@@ -107,6 +107,8 @@ class OutputDelta:
     """What went wrong, when finish_reason is ``error`` or ``timeout``."""
     timings: RequestTimings | None = None
     """Set beside ``usage``."""
+    produced: tuple[float, ...] = ()
+    """When the engine had its tokens, by ``time.monotonic()``: one entry per step that gave any."""
 
 
 @dataclass(frozen=True)

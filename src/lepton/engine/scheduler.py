@@ -253,10 +253,11 @@ class Scheduler:
         known = self._restore(sequence, len(found))
         sequence.num_computed = known * BLOCK_SIZE
         sequence.num_published = known
-        self.num_looked_up_tokens += len(sequence.token_ids)
-        self.num_cached_tokens += sequence.num_computed
-        if sequence.num_generated == 0:
+        if not sequence.admitted:  # After a preemption it finds its own blocks again.
+            sequence.admitted = True
             sequence.num_cached_tokens = sequence.num_computed
+            self.num_looked_up_tokens += len(sequence.token_ids)
+            self.num_cached_tokens += sequence.num_computed
         if sequence.request.scheduled is None:
             sequence.request.scheduled = time.monotonic()
             self.num_unadmitted -= 1

@@ -96,6 +96,8 @@ class Sequence:
         """Set when queued; grows, so that the largest is the youngest."""
         self.token_ids = list(request.prompt_token_ids)
         self.num_computed = 0
+        self.admitted = False
+        """Whether it has ever run."""
         self.num_cached_tokens = 0
         """Prompt tokens that were shared instead of computed, at the first admission."""
         self.block_table: list[int] = []

@@ -55,8 +55,12 @@ class WaitingQueue:
 
     @property
     def oldest_arrival(self) -> float | None:
-        """When the request of the sequence that has waited longest arrived."""
-        return min((lane[0].request.arrived for lane in self._lanes.values()), default=None)
+        """When the first request arrived that waits and has never run; None: there is none."""
+        new = (
+            next((each.request.arrived for each in lane if each.request.scheduled is None), None)
+            for lane in self._lanes.values()
+        )
+        return min((arrived for arrived in new if arrived is not None), default=None)
 
 
 def _lane(sequence: Sequence) -> tuple[int, str]:

@@ -37,7 +37,7 @@ class Journal:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path = answers.with_name(answers.name + ".partial")
+        self.path = journal_path(answers)
         self._answers = answers
         self._clock = clock
         self._synced = clock()
@@ -128,6 +128,11 @@ class Journal:
                 self._places[number] = (end, len(line))
                 end += len(line)
         self._file.truncate(end)
+
+
+def journal_path(answers: Path) -> Path:
+    """Where the journal of a run with these answers lies."""
+    return answers.with_name(answers.name + ".partial")
 
 
 def _write_all(file: BinaryIO, content: bytes) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lepton.engine import LLM, RequestOutput, SamplingParams, encode_chat, encode_prompt
-from lepton.errors import LeptonError, RequestError
-from lepton.offline.journal import Journal
+from lepton.errors import ConfigurationError, LeptonError, RequestError
+from lepton.offline.journal import Journal, journal_path
 from lepton.offline.rows import Row, read_rows
 
 WINDOW = 8192
@@ -53,9 +53,10 @@ def run_file(
     A run that was interrupted goes on where it was, see `Journal`. A row that can never be
     answered, because it is too long say, gets an ``error`` in place of a text.
 
-    Raises RequestError when the file cannot be read or a line is not a row, before anything is
-    computed.
+    Raises RequestError when the file cannot be read or a line is not a row, and ConfigurationError
+    when the answers would take the place of the prompts, before anything is computed.
     """
+    _refuse_overwriting(source, answers)
     numbers = [row.number for row in read_rows(source)]
     fingerprint = _fingerprint(llm, source, params, raw, system)
     progress = progress or _ignore
@@ -75,6 +76,15 @@ def run_file(
                 progress(finished, len(numbers), counts["completion_tokens"])
         journal.finish(numbers)
     return Summary(rows=len(numbers), resumed=len(done), **counts)
+
+
+def _refuse_overwriting(source: Path, answers: Path) -> None:
+    for written in (answers, journal_path(answers)):
+        if written.exists() and source.exists() and written.samefile(source):
+            raise ConfigurationError(
+                f"the answers in {answers} would overwrite the prompts in {source}: choose another "
+                "file for the answers"
+            )
 
 
 def _ignore(*_: int) -> None:
@@ -141,7 +151,8 @@ def _fingerprint(
         "model": llm.model.name,
         "weights": _files(llm.model.path),
         "precision": [config.precision, config.kv_dtype, config.quantize],
-        "context_length": llm.context_length,
+        # As configured: what fits in the memory that is free may differ when the run goes on.
+        "context_length": config.context_length,
         "params": asdict(params),
         "raw": raw,
         "system": system,

@@ -10,6 +10,7 @@ exist to protect secrets that can be guessed, and nobody guesses 2**256. The fil
     concurrent_requests = 8
     max_tokens = 1024
     priority = 0                  # lower numbers are served first; requests may ask for higher ones
+    metrics = true                # /metrics shows it what every key asks for; false if absent
 
 or JSON of the same shape, ``{"keys": [{"name": …, "sha256": …}]}``.
 """
@@ -59,6 +60,8 @@ class ApiKey:
     limits: KeyLimits = KeyLimits()
     priority: int = 0
     """Of its requests unless they ask for a higher number, which is served later."""
+    metrics: bool = False
+    """Whether it may see what every key asks for."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def _entry(path: Path, number: int, entry: Any) -> ApiKey:
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest.lower()):
         raise ConfigurationError(f"{where}: 'sha256' must be 64 hexadecimal digits")
     limit_names = {limit.name for limit in fields(KeyLimits)}
-    unknown = sorted(set(entry) - limit_names - {"name", "sha256", "priority"})
+    unknown = sorted(set(entry) - limit_names - {"name", "sha256", "priority", "metrics"})
     if unknown:
         raise ConfigurationError(f"{where}: unknown field {unknown[0]!r}")
     limits = {limit: entry[limit] for limit in sorted(limit_names & set(entry))}
@@ -202,7 +205,10 @@ def _entry(path: Path, number: int, entry: Any) -> ApiKey:
         raise ConfigurationError(
             f"{where}: 'priority' must be a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
         )
-    return ApiKey(name, bytes.fromhex(digest), KeyLimits(**limits), priority)
+    metrics = entry.get("metrics", False)
+    if type(metrics) is not bool:
+        raise ConfigurationError(f"{where}: 'metrics' must be true or false")
+    return ApiKey(name, bytes.fromhex(digest), KeyLimits(**limits), priority, metrics)
 
 
 def _refuse_duplicates(path: Path, keys: tuple[ApiKey, ...]) -> None:

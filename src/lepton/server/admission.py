@@ -84,6 +84,16 @@ class Admission:
             raise _unauthorized("The API key is not valid.")
         return key
 
+    def may_see_keys(self, authorization: str | None) -> bool:
+        """Whether a caller may see what each key asks for: all may where nobody needs one."""
+        if self._keys is None:
+            return True
+        try:
+            key = self.authenticate(authorization)
+        except ApiError:
+            return False
+        return key is not None and key.metrics
+
     @contextmanager
     def enter(self, key: ApiKey | None, *, counted: bool) -> Iterator[None]:
         """Hold a place for one request; ``counted`` ones use up the key's requests per minute.

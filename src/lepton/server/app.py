@@ -84,7 +84,8 @@ def _lifespan(
         try:
             yield
         finally:
-            await loading
+            loading.cancel()  # What is being loaded nobody will use.
+            await asyncio.gather(loading, return_exceptions=True)
             await asyncio.to_thread(context.close)
 
     return lifespan
@@ -99,9 +100,9 @@ async def _load(
     if callable(engine) or encoders is not None or runs is not None:
         try:
             if callable(engine):
-                engine = await asyncio.to_thread(engine)
-            found = {} if encoders is None else await asyncio.to_thread(encoders)
-            served = {} if runs is None else await asyncio.to_thread(runs)
+                engine = await context.load(engine)
+            found = {} if encoders is None else await context.load(encoders)
+            served = {} if runs is None else await context.load(runs)
         except Exception as error:
             context.failure = error
             return

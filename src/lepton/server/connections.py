@@ -8,6 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lepton.server.errors import ApiError
 from lepton.server.settings import ServerSettings
 from lepton.telemetry import log_event
 
@@ -17,27 +18,79 @@ SEND_BUFFER_BYTES = 256 * 1024
 """Of the kernel, for each connection; left alone, it grows to megabytes for a slow reader."""
 
 
+class HeadTooLargeError(Exception):
+    """Raised in the parser's callbacks, to stop it."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 that gives up on clients that do not read, or never ask.
 
     A client that leaves its connection full for `ServerSettings.write_seconds` is cut off, which
-    cancels its request; so is one that has sent no whole request head in `body_seconds`.
+    cancels its request; so is one whose request head is not whole `body_seconds` after it has
+    connected, or after the first byte of a later request. A head beyond `max_head_bytes` gets 431.
     """
 
     settings: ServerSettings
     """Set by `bounded_protocol`."""
     _awaits_head: asyncio.TimerHandle | None = None
     _awaits_reader: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    """Of the target and header fields of the present request; fields after its body count too."""
+    _unparsed_bytes = 0
+    """Received since the parser last gave anything: it holds them, as part of one field."""
 
     def connection_made(self, transport: Any) -> None:
         """A new connection, which has some time to send the head of a request."""
         super().connection_made(transport)
-        self._awaits_head = self._cut_off_after(self.settings.body_seconds, "no request")
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request; the first byte of one starts the time for its head."""
+        if not self._in_progress:
+            self._await_head()
+        self._unparsed_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes + self._unparsed_bytes > self.settings.max_head_bytes:
+            self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the target."""
+        super().on_url(url)
+        self._count(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header field."""
+        super().on_header(name, value)
+        self._count(name, value)
 
     def on_headers_complete(self) -> None:
         """The head of a request has arrived."""
         _cancel(self._awaits_head)
+        self._awaits_head = None
+        self._unparsed_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        self._unparsed_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser did not take."""
+        if self._head_bytes > self.settings.max_head_bytes:
+            self._refuse_head()
+        else:
+            super().send_400_response(msg)
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
@@ -54,6 +107,41 @@ class BoundedProtocol(HttpToolsProtocol):
         _cancel(self._awaits_head)
         _cancel(self._awaits_reader)
         super().connection_lost(exc)
+
+    @property
+    def _in_progress(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        if self._awaits_head is None:
+            self._awaits_head = self._cut_off_after(self.settings.body_seconds, "no request")
+
+    def _count(self, *parts: bytes) -> None:
+        self._unparsed_bytes = 0
+        self._head_bytes += sum(map(len, parts))
+        if self._head_bytes > self.settings.max_head_bytes:
+            raise HeadTooLargeError
+
+    def _refuse_head(self) -> None:
+        """Answer 431 and close; not in the middle of another answer, which is cut off."""
+        if self.transport.is_closing():
+            return
+        if self._in_progress:
+            self._cut_off("request head too large")
+            return
+        most = self.settings.max_head_bytes
+        refusal = ApiError(
+            431, f"The request's head is larger than {most:,} bytes.", code="head_too_large"
+        ).response()
+        head = b"".join(b"%b: %b\r\n" % field for field in refusal.raw_headers)
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+            + head
+            + b"\r\n"
+            + bytes(refusal.body)
+        )
+        self.transport.close()
 
     def _cut_off_after(self, seconds: float, reason: str) -> asyncio.TimerHandle:
         return self.loop.call_later(seconds, self._cut_off, reason)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import threading
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 
@@ -20,7 +24,13 @@ if TYPE_CHECKING:
     from lepton.engine import AsyncEncoder, AsyncEngine
     from lepton.server.served_run import ServedRun
 
+_log = logging.getLogger("lepton.server")
+
 LOADING = "The model is still being loaded."
+CLOSE_SECONDS = 8.0
+"""More than an engine takes to find that its step hangs."""
+
+Loaded = TypeVar("Loaded")
 
 
 class ServerContext:
@@ -43,6 +53,23 @@ class ServerContext:
         """Trained runs, which classify, by the names that clients give."""
         self._engine: AsyncEngine | None = None
         self._text: TextWorker | None = None
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        """That load or close something; daemons, so that the process may end before they do."""
+
+    async def load(self, loader: Callable[[], Loaded]) -> Loaded:
+        """What a function returns that runs in a thread; when cancelled, the thread is left."""
+        outcome: Future[Loaded] = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(loader())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        outcome.set_running_or_notify_cancel()
+        self._start(run, "lepton-loading")
+        return await asyncio.wrap_future(outcome)
 
     def open(
         self,
@@ -62,17 +89,36 @@ class ServerContext:
         self.admission.open()
 
     def close(self) -> None:
-        """Shut the engine down, if there is one. May be called twice; waits for a step to end."""
+        """Shut everything down, in CLOSE_SECONDS at most. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        closers = [encoder.close for encoder in self.encoders.values()]
+        closers += [run.close for run in self.runs.values()]
         if self._engine is not None:
-            self._engine.shutdown()
+            closers.append(self._engine.shutdown)
         if self._text is not None:
-            self._text.close()
+            closers.append(self._text.close)
         if self.tracing is not None:
-            self.tracing.close()
-        for encoder in self.encoders.values():
-            encoder.close()
-        for run in self.runs.values():
-            run.close()
+            closers.append(self.tracing.close)
+        threads = [self._start(closer, "lepton-closing") for closer in closers]
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if self.busy:
+            _log.error("the server ends while a model is still being loaded, computed or released")
+
+    @property
+    def busy(self) -> bool:
+        """Whether threads are left that nobody waits for."""
+        stuck = self._closed and self._engine is not None and self._engine.alive
+        return stuck or any(thread.is_alive() for thread in self._threads)
+
+    def _start(self, target: Callable[[], object], name: str) -> threading.Thread:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
 
     @property
     def loaded(self) -> bool:

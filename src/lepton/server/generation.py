@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -19,7 +18,7 @@ from lepton.engine import (
     TokenLogprob,
     Usage,
 )
-from lepton.engine.outputs import PromptLogprobs
+from lepton.engine.outputs import FinishReason, PromptLogprobs
 from lepton.errors import CapacityError, EngineError, LeptonError, UnavailableError
 from lepton.server.context import ServerContext
 from lepton.server.errors import ApiError
@@ -39,6 +38,17 @@ class Choice:
     text: str = ""
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: str | None = None
+
+
+@dataclass
+class _Progress:
+    """What has come of one choice."""
+
+    tokens: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    """When the engine had its first and its latest tokens."""
+    ended: bool = False
 
 
 class Generation:
@@ -65,8 +75,7 @@ class Generation:
         self.prompt_logprobs: dict[int, PromptLogprobs] = {}
         self._prompt_tokens = sum(map(len, prompts))
         self._usages: list[Usage] = []
-        self._generated = 0
-        self._last_seen: dict[int, float] = {}
+        self._progress = [_Progress() for _ in range(self.choices)]
         self._filled = asyncio.Event()
         self._streams: list[RequestStream] = []
         identity = uuid.uuid4().hex
@@ -126,6 +135,9 @@ class Generation:
             self._context.metrics.request_done(
                 self._prompt_tokens, self._generated, self._record.seconds()
             )
+        except BaseException as error:
+            self._end_all(_reason(error))
+            raise
         finally:
             for stream in self._streams:
                 await stream.aclose()
@@ -151,6 +163,9 @@ class Generation:
             return False
 
     def _take_note(self, number: int, delta: OutputDelta) -> None:
+        if delta.timings:
+            self._context.metrics.stages(delta.timings)
+            self._record.stages += _stages(delta.timings)
         if delta.finish_reason == "error":
             raise EngineError(delta.error or "the completion failed")
         if delta.finish_reason == "timeout" and self._record.first_token_seconds is None:
@@ -161,14 +176,25 @@ class Generation:
             self.prompt_logprobs[number] = delta.prompt_logprobs
         if delta.usage:
             self._usages.append(delta.usage)
-        if delta.timings and delta.usage:
-            self._context.metrics.stages(delta.timings, delta.usage.completion_tokens)
-            self._record.stages += _stages(delta.timings)
+        progress = self._progress[number * self._n + delta.index]
         if delta.token_ids:
-            self._time_tokens(number * self._n + delta.index, len(delta.token_ids))
+            self._time_tokens(progress, delta)
         if delta.finish_reason:
-            self._record.finish_reasons.append(delta.finish_reason)
-            self._context.metrics.finished(delta.finish_reason)
+            self._end(progress, delta.finish_reason)
+
+    def _end(self, progress: _Progress, reason: str) -> None:
+        progress.ended = True
+        self._record.finish_reasons.append(reason)
+        self._context.metrics.finished(reason)
+        if progress.tokens > 1:
+            mean = (progress.last - progress.first) / (progress.tokens - 1)
+            self._context.metrics.mean_gap(mean)
+
+    def _end_all(self, reason: str) -> None:
+        """Count the choices that will never be whole."""
+        for progress in self._progress:
+            if not progress.ended:
+                self._end(progress, reason)
 
     def _too_late(self) -> LeptonError:
         """The error of a request that got no token in its time."""
@@ -180,16 +206,36 @@ class Generation:
             retry_after=self._context.engine.stats().estimated_wait_seconds,
         )
 
-    def _time_tokens(self, index: int, count: int) -> None:
-        now = time.perf_counter()
+    def _time_tokens(self, progress: _Progress, delta: OutputDelta) -> None:
+        """Note when tokens came: to the client the first ones, from the engine the others."""
         if self._record.first_token_seconds is None:
             seconds = self._record.seconds()
             self._record.first_token_seconds = round(seconds, 4)
             self._context.metrics.first_token(seconds)
-        if index in self._last_seen:
-            self._context.metrics.next_tokens(count, now - self._last_seen[index])
-        self._last_seen[index] = now
-        self._generated += count
+        for moment in delta.produced:
+            if progress.first:
+                self._context.metrics.next_tokens(moment - progress.last)
+            else:
+                progress.first = moment
+            progress.last = moment
+        progress.tokens += len(delta.token_ids)
+
+    @property
+    def _generated(self) -> int:
+        return sum(progress.tokens for progress in self._progress)
+
+
+def _reason(error: BaseException) -> FinishReason:
+    """Why completions end that an exception cuts short."""
+    match error:
+        case ApiError() | CapacityError():
+            return "timeout"
+        case UnavailableError():
+            return "cancelled"
+        case Exception():
+            return "error"
+        case _:  # The client has left: the task is cancelled, or the iterator closed.
+            return "cancelled"
 
 
 def _stages(timings: RequestTimings) -> list[Stage]:

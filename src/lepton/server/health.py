@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,26 +14,38 @@ from lepton.server.responses import JsonResponse
 
 
 async def livez(request: Request) -> Response:
-    """503 when the engine's loop is dead or hangs in a step: restart the process."""
-    context = context_of(request)
-    problem = _engine_problem(context)
-    return _answer(problem)
+    """503 when the loop of the engine or an encoder is dead or hangs: restart the process."""
+    return _answer(_problem(context_of(request)))
 
 
 async def readyz(request: Request) -> Response:
     """503 while requests would be refused: send traffic elsewhere."""
     context = context_of(request)
     problem = "draining" if context.admission.draining else context.admission.closed
-    return _answer(problem or _engine_problem(context))
+    return _answer(problem or _problem(context))
 
 
 async def prometheus(request: Request) -> Response:
-    """The metrics in Prometheus' text format."""
+    """The metrics in Prometheus' text format; by key only for those who may see that."""
+    context = context_of(request)
+    by_key = context.admission.may_see_keys(request.headers.get("authorization"))
     return Response(
-        context_of(request).metrics.exposition(),
+        context.metrics.exposition(by_key=by_key),
         media_type=None,
         headers={"Content-Type": metrics.CONTENT_TYPE},
     )
+
+
+def _problem(context: ServerContext) -> str | None:
+    return _engine_problem(context) or next(filter(None, _encoder_problems(context)), None)
+
+
+def _encoder_problems(context: ServerContext) -> Iterator[str | None]:
+    for name, encoder in context.encoders.items():
+        if not encoder.alive:
+            yield f"the loop of the encoder {name!r} is not running"
+        elif (silent := encoder.seconds_in_step()) > context.settings.liveness_seconds:
+            yield f"the encoder {name!r} has been in one step for {silent:.0f} seconds"
 
 
 def _engine_problem(context: ServerContext) -> str | None:

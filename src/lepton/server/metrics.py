@@ -36,14 +36,19 @@ _TOKENS = tuple(float(2**power) for power in range(18))
 _COMPLETIONS = (1, 2, 4, 8, 16, 32, 64, 128)
 _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
+_VLLM_REASONS = {"cancelled": "abort"}
+
 _HISTOGRAMS: dict[str, tuple[str, tuple[float, ...]]] = {
     "time_to_first_token_seconds": (
         "From the arrival of a request to its first token",
         _FIRST_TOKEN,
     ),
-    "inter_token_latency_seconds": ("Between two tokens of a completion", _BETWEEN_TOKENS),
+    "inter_token_latency_seconds": (
+        "Between two steps of the engine that gave a completion tokens",
+        _BETWEEN_TOKENS,
+    ),
     "request_time_per_output_token_seconds": (
-        "Mean time between the tokens of a request",
+        "Mean time between the tokens of a completion",
         _BETWEEN_TOKENS,
     ),
     "e2e_request_latency_seconds": (
@@ -71,7 +76,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._model_name = ""
-        self.keys = KeyMetrics(self._registry)
+        self._key_registry = CollectorRegistry()
+        self.keys = KeyMetrics(self._key_registry)
         self._families = {
             name: Histogram(
                 f"lepton_{name}",
@@ -141,14 +147,17 @@ class Metrics:
         """Observe the time to the first token of a request."""
         self._observe("time_to_first_token_seconds", seconds)
 
-    def next_tokens(self, count: int, seconds: float) -> None:
-        """Observe ``count`` tokens that came together, ``seconds`` after those before them."""
-        for _ in range(count):
-            self._observe("inter_token_latency_seconds", seconds / count)
+    def next_tokens(self, seconds: float) -> None:
+        """Observe that a step gave a completion tokens, ``seconds`` after the one before."""
+        self._observe("inter_token_latency_seconds", seconds)
+
+    def mean_gap(self, seconds: float) -> None:
+        """Observe the mean time between the tokens of a completion."""
+        self._observe("request_time_per_output_token_seconds", seconds)
 
     def finished(self, reason: str) -> None:
-        """Count a completion."""
-        self._completions.labels(self._model_name, reason).inc()
+        """Count a completion, whole or not."""
+        self._completions.labels(self._model_name, _VLLM_REASONS.get(reason, reason)).inc()
 
     def request_done(self, prompt_tokens: int, completion_tokens: int, seconds: float) -> None:
         """Observe the size and duration of a request."""
@@ -156,7 +165,7 @@ class Metrics:
         self._observe("request_generation_tokens", completion_tokens)
         self._observe("e2e_request_latency_seconds", seconds)
 
-    def stages(self, timings: RequestTimings, completion_tokens: int) -> None:
+    def stages(self, timings: RequestTimings) -> None:
         """Observe how long one prompt and its completions spent in each stage."""
         arrived, scheduled = timings.arrived, timings.scheduled
         first, finished = timings.first_token, timings.finished
@@ -166,13 +175,11 @@ class Metrics:
         if scheduled is not None and first is not None:
             self._observe("request_prefill_time_seconds", first - scheduled)
             self._observe("request_decode_time_seconds", finished - first)
-            if completion_tokens > 1:
-                mean = (finished - first) / (completion_tokens - 1)
-                self._observe("request_time_per_output_token_seconds", mean)
 
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def exposition(self, *, by_key: bool = True) -> bytes:
+        """All metrics in Prometheus' text format, those by API key if asked for."""
+        keys = generate_latest(self._key_registry) if by_key else b""
+        return generate_latest(self._registry) + keys
 
     def _observe(self, name: str, value: float) -> None:
         self._histograms[name].observe(value)
@@ -222,7 +229,7 @@ def _gauges(stats: EngineStats) -> list[tuple[str, str, float]]:
         ("lepton_prefill_budget_tokens", "Prompt tokens for the next step", stats.prefill_budget),
         (
             "lepton_oldest_wait_seconds",
-            "Age of the oldest waiting request",
+            "Age of the oldest request that has not been admitted yet",
             stats.oldest_wait_seconds,
         ),
         (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
-import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -32,6 +35,9 @@ BACKLOG = 2048
 """Connections that may wait to be accepted."""
 LAST_WORDS_SECONDS = 5
 """Time to send the last bytes after the grace period."""
+FLUSH_SECONDS = 1.0
+KILLED = 128
+"""Shells add it to the number of the signal that ended a process."""
 
 
 def bind(settings: ServerSettings) -> socket.socket:
@@ -64,11 +70,14 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, finish what is in progress, shut the engine down.
 
-    A second signal ends the server at once. ``engine`` may be a function that makes one or none,
-    and ``encoders`` and ``runs`` are ones that make encoders and load trained runs by the names
-    that clients give; they are called while ``/livez``, ``/readyz`` and ``/metrics`` answer
-    already. ``on_ready`` gets the URL when requests are taken. Raises ConfigurationError as `bind`
-    does, and what those functions raise.
+    A second signal ends the process at once, with the status of one that it killed. What hangs is
+    not waited for: a step for a few seconds after the grace period, a model being loaded not at
+    all; the process then leaves their threads behind.
+
+    ``engine`` may be a function that makes one or none, and ``encoders`` and ``runs`` are ones that
+    make encoders and load trained runs by the names that clients give; they are called while
+    ``/livez``, ``/readyz`` and ``/metrics`` answer already. ``on_ready`` gets the URL when requests
+    are taken. Raises ConfigurationError as `bind` does, and what those functions raise.
     """
     settings = settings or ServerSettings()
     listener = listener or bind(settings)
@@ -82,6 +91,8 @@ def serve(
     finally:
         listener.close()
         context.close()
+        if context.busy:
+            atexit.register(_leave, context)
     if context.failure is not None:
         raise context.failure
 
@@ -116,10 +127,9 @@ class DrainingServer(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """First signal: drain. Second: stop."""
+        """First signal: drain. Second: end the process, whatever it is doing."""
         if self._context.admission.draining:
-            self.should_exit = True
-            self.force_exit = sig == signal.SIGINT
+            _end_process(KILLED + sig)
         self.drain()
 
     def drain(self) -> None:
@@ -168,6 +178,27 @@ class DrainingServer(uvicorn.Server):
         if self._context.loaded and self._context.engine.alive:
             await self._context.engine.drain(0)
         await super().shutdown(sockets)
+
+
+def _leave(context: ServerContext) -> None:
+    """At the interpreter's exit: threads that come back from native code would crash in it."""
+    if context.busy:
+        _end_process(0)
+
+
+def _end_process(status: int) -> None:
+    """End without any clean-up, when what was logged and printed is out or has had its time."""
+    flushing = threading.Thread(target=_flush, daemon=True)
+    flushing.start()
+    flushing.join(FLUSH_SECONDS)
+    os._exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    logging.shutdown()
 
 
 def _check_access(settings: ServerSettings) -> None:

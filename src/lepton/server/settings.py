@@ -27,9 +27,11 @@ class ServerSettings:
     allowed_hosts: tuple[str, ...] = ()
     """Host names accepted beside the local ones while the server needs no key."""
 
+    max_head_bytes: int = 64 * 1024
+    """Of a request's target and header fields; more get 431."""
     max_body_bytes: int = 1024 * 1024
     body_seconds: float = 30.0
-    """Time in which a request's body must have arrived."""
+    """Time in which a request's head must have arrived, and then its body."""
     write_seconds: float = 30.0
     """Time after which a client that has stopped reading its answer is cut off."""
     max_messages: int = 1000
@@ -99,6 +101,7 @@ class ServerSettings:
 
 
 _AT_LEAST_ONE = (
+    "max_head_bytes",
     "max_body_bytes",
     "max_messages",
     "max_prompts",

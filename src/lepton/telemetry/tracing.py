@@ -8,6 +8,8 @@ completions is in them.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,11 @@ from lepton.errors import ConfigurationError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+_log = logging.getLogger("lepton.telemetry")
+
 SERVICE = "lepton"
+CLOSE_SECONDS = 2.0
+"""The exporter itself tries a collector that is gone for longer than a process may take to end."""
 
 Attribute = str | bool | int | float | Sequence[str]
 
@@ -78,8 +84,14 @@ class Tracing:
         return f"{span.get_span_context().trace_id:032x}"
 
     def close(self) -> None:
-        """Send what has not been sent yet."""
-        self._provider.shutdown()
+        """Send what has not been sent yet, as far as the collector takes it in a short time."""
+        closing = threading.Thread(
+            target=self._provider.shutdown, name="lepton-tracing-close", daemon=True
+        )
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+        if closing.is_alive():
+            _log.warning("the last traces were not sent: the collector does not answer")
 
 
 def open_tracing(endpoint: str, version: str) -> Tracing:
@@ -98,7 +110,8 @@ def open_tracing(endpoint: str, version: str) -> Tracing:
             "tracing is not installed: pip install 'lepton-engine[otel]'"
         ) from error
     resource: dict[str, Any] = {"service.name": SERVICE, "service.version": version}
-    provider = TracerProvider(resource=Resource.create(resource))
+    # Its own handler at exit would wait for a dead collector once more.
+    provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     return Tracing(provider, version)
 
