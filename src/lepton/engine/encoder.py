@@ -24,7 +24,7 @@ from lepton.engine.encoder_inputs import (
 from lepton.engine.encoder_memory import check_memory
 from lepton.errors import ConfigurationError, RequestError, UnavailableError
 from lepton.kernels.reference import softmax
-from lepton.models.encoder_head import HeadLayer, head_layers, projection_layers
+from lepton.models.encoder_head import HeadLayer, head_layers, projection_layers, unit_rows
 from lepton.models.executors.base import Float32Array
 from lepton.models.executors.encoder_base import EncoderBatch
 
@@ -47,12 +47,14 @@ class EmbedOptions:
     """How texts are embedded; what is None follows the model's own files."""
 
     prompt_name: str | None = None
-    """One of the model's prompts, put before each text; token ids get none."""
+    """One of the model's prompts, put before each text; "": none. Token ids get none."""
     dimensions: int | None = None
     """Leading dimensions to keep (arXiv:2205.13147), for models trained to be cut."""
     normalize: bool | None = None
     """Whether vectors have length one."""
     long_texts: LongTexts = "window"
+    prompt: str | None = None
+    """Text to put before each text, instead of one of the model's prompts."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class EncoderEngine:
     def __init__(self, model: EncoderModel, config: EngineConfig) -> None:
         """Load the weights; ConfigurationError when an option does not fit the model."""
         self.model = model
+        self.config = config
         self.max_tokens = _max_tokens(model, config)
         """Tokens of one input, special ones included."""
         self._executor = _build_executor(model, config)
@@ -165,9 +168,8 @@ class EncoderEngine:
         if self.model.task != "embed":
             raise RequestError(f"{self.model.name} is made to {self.model.task}, not to embed")
         self._width(options.dimensions)
-        rules = InputRules(
-            self.max_tokens, options.long_texts, prompt_of(self.model, options.prompt_name)
-        )
+        prompt = prompt_of(self.model, options.prompt_name, options.prompt)
+        rules = InputRules(self.max_tokens, options.long_texts, prompt)
         return self._job(list(windows(self.model, inputs, rules)), len(inputs))
 
     def vectors(self, job: PooledJob, options: EmbedOptions) -> Float32Array:
@@ -175,7 +177,7 @@ class EncoderEngine:
         vectors = _apply(self._projections, job.states())[:, : self._width(options.dimensions)]
         normalize = self.model.settings.normalize
         return (
-            _unit(vectors)
+            unit_rows(vectors)
             if (normalize if options.normalize is None else options.normalize)
             else vectors
         )
@@ -366,12 +368,6 @@ def cosines(first: Float32Array, second: Float32Array) -> Float32Array:
     """Of each row of one with that of the other, both [rows, dimensions] of length one: [rows]."""
     cosines: Float32Array = np.einsum("ij,ij->i", first, second)
     return cosines.clip(-1.0, 1.0)
-
-
-def _unit(vectors: Float32Array) -> Float32Array:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    unit: Float32Array = vectors / np.maximum(lengths, np.float32(1e-12))[:, None]
-    return unit
 
 
 def _sigmoid(x: Float32Array) -> Float32Array:
