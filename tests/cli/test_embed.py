@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import Result
 
 pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq
@@ -20,6 +22,7 @@ from lepton.offline.vectors import PART_ROWS
 sys.path.append(str(Path(__file__).parents[1] / "models"))
 from encoder_samples import save_bert
 
+Run = Callable[..., Result]
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 ROWS = 3 * PART_ROWS + 100
@@ -79,3 +82,58 @@ def test_a_killed_command_goes_on_with_no_row_lost_or_doubled(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bert", "texts.csv", "vectors.parquet"
     ]  # fmt: skip
+
+
+@pytest.fixture
+def prompted(tmp_path: Path) -> Path:
+    """An encoder with a default prompt."""
+    folder = save_bert(tmp_path)
+    (folder / "modules.json").write_text("[]")
+    prompts = {"prompts": {"query": "w9 ", "passage": "w10 "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "told"),
+    [
+        ((), "w9 w5", True),
+        (("--prompt-name", "passage"), "w10 w5", False),
+        (("--prompt-name", ""), "w5", False),
+        (("--prompt-text", ""), "w5", False),
+        (("--prompt-text", "w11 "), "w11 w5", False),
+    ],
+)
+def test_the_prompt_is_chosen_and_a_default_one_is_told(
+    run: Run, prompted: Path, tmp_path: Path, arguments: tuple[str, ...], text: str, told: bool
+) -> None:
+    table, target = tmp_path / "texts.csv", tmp_path / "vectors.parquet"
+    table.write_text("text\nw5\n")
+    result = run("embed", str(table), "--out", str(target), "--model", str(prompted), *arguments)
+    assert result.exit_code == 0, result.output
+    assert ("default prompt query: 'w9 '; others (--prompt-name): passage" in result.output) == told
+    with LLM(prompted) as llm:
+        expected = llm.embed(text, prompt_name="")
+    np.testing.assert_array_equal(pq.read_table(target)["embedding"].to_pylist(), expected)
+
+
+def test_a_prompt_and_the_name_of_one_are_refused(run: Run, prompted: Path, tmp_path: Path) -> None:
+    table = tmp_path / "texts.csv"
+    table.write_text("text\nw5\n")
+    both = ["--prompt-name", "query", "--prompt-text", "w11 "]
+    result = run(
+        "embed", str(table), "--out", str(tmp_path / "v.parquet"), "--model", str(prompted), *both
+    )
+    assert result.exit_code == 2
+    assert "not both" in result.output
+
+
+def test_rows_that_could_not_be_read_are_told(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "bad.csv"
+    table.write_text("id,text\n1,w5\n2,a,b,c,d\n3,w6\n")
+    model, target = save_bert(tmp_path), tmp_path / "vectors.parquet"
+    result = run("embed", str(table), "--out", str(target), "--model", str(model))
+    assert result.exit_code == 0, result.output
+    assert "bad.csv: 1 rows could not be read" in result.output
+    assert f"lepton data profile {table} lists them" in result.output
+    assert pq.read_table(target)["line"].to_pylist() == [2, 4]

@@ -8,15 +8,18 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from typer.testing import Result
 
+import lepton.server
 from lepton.cli.startup import ServedModels
-from lepton.engine import EngineConfig, cache_plan, encoder_memory
+from lepton.engine import AsyncEngine, EngineConfig, cache_plan, encoder_memory
 from lepton.errors import ConfigurationError
 from lepton.models import encoder_loader, loader
 from lepton.models.encoder_loader import load_encoder
@@ -27,6 +30,8 @@ from lepton.telemetry.machine import inspect_machine
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
 from encoder_samples import save_bert, save_generator
+
+Run = Callable[..., Result]
 
 CONFIG = EngineConfig(threads=1, max_sequences=4)
 TEXTS = [f"w{n} w{n + 1} w{n + 2}" for n in range(5, 9)]
@@ -96,6 +101,40 @@ def test_two_models_of_one_name_are_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match="two models are called 'encoder'"):
         served(folder, main, *encoders, name=name).load_engine()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", "none"),
+        ("--quantize int4", "none"),
+        ("--quantize int8", "int8"),
+        ("--quantize int4 --encoder-quantize int8", "int8"),
+        ("--quantize int8 --encoder-quantize none", "none"),
+    ],
+)
+def test_encoders_are_quantized_by_an_option_of_their_own(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, arguments: str, expected: str
+) -> None:
+    found = []
+
+    def load_all(load: Callable[[], AsyncEngine], _: ServerSettings, **others: Any) -> None:
+        engine = load()
+        (encoder,) = others["encoders"]().values()
+        found.append(encoder.engine.config.quantize)
+        encoder.close()
+        engine.shutdown()
+
+    monkeypatch.setattr(lepton.server, "serve", load_all)
+    models = [str(folder / "generator"), "--encoder", str(folder / "encoder"), "--port", "0"]
+    result = run("serve", *models, *arguments.split())
+    assert result.exit_code == 0, result.output
+    assert found == [expected]
+
+
+def test_int4_is_no_choice_for_encoders(run: Run) -> None:
+    result = run("serve", "generator", "--encoder-quantize", "int4")
+    assert (result.exit_code, "'int4' is not one of" in result.output) == (2, True)
 
 
 def test_what_does_not_fit_together_is_refused_with_the_sum(

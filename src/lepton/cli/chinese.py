@@ -350,8 +350,8 @@ CHINESE: dict[str, str] = {
     "Processors": "处理器",
     "Tokens/s": "token/秒",
     # Embed
-    "Embed the texts of a table; the result lists a vector for each row.": (
-        "把表格中的文本变成向量；结果中每一行有一个向量。"
+    "Embed the texts of a table; each vector has the row's number and its line in the file.": (
+        "把表格中的文本变成向量；每个向量都附有行序号及其在文件中的行号。"
     ),
     "CSV, TSV, JSON lines, Parquet or Excel.": "CSV、TSV、JSON 行、Parquet 或 Excel 文件。",
     "Parquet file for the vectors; a stopped run goes on.": (
@@ -360,8 +360,16 @@ CHINESE: dict[str, str] = {
     "Encoder: name of the catalogue, or path.": "编码器：目录中的名称或路径。",
     "Column with the text; may be repeated.": "文本所在的列；可重复给出。",
     "Column to keep beside the vectors; may be repeated.": "与向量一起保留的列；可重复给出。",
-    "The model's prompt to put before texts, as passage.": (
-        "加在文本之前的模型提示，例如 passage。"
+    "The model's prompt to put before texts, as passage; its default if not given.": (
+        "加在文本之前的模型提示，例如 passage；不给出则用模型的默认提示。"
+    ),
+    "Text to put before texts instead of a prompt; '' for none.": (
+        "代替模型提示、加在文本之前的文字；'' 表示什么都不加。"
+    ),
+    "Before each text goes the model's default prompt {name}: {text!r}; others "
+    "(--prompt-name): {others}; none: --prompt-text ''": (
+        "每个文本之前加上模型的默认提示 {name}：{text!r}；其他提示（--prompt-name）：{others}；"
+        "不加：--prompt-text ''"
     ),
     "Keep the first N dimensions.": "只保留前 N 维。",
     "Embed texts beyond the model's length whole, or their beginning.": (
@@ -373,6 +381,9 @@ CHINESE: dict[str, str] = {
     ),
     "Encoder to serve beside the model; may be repeated.": (
         "与模型一起提供服务的编码器；可重复给出。"
+    ),
+    "As --quantize, for encoders beside the model; int8 if that is, else none.": (
+        "同 --quantize，但用于与模型一起的编码器；默认：前者为 int8 时也用 int8，否则不量化。"
     ),
     "Counting rows": "正在统计行数",
     "Embedding {file}": "正在编码 {file}",

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lepton.cli import options
-from lepton.cli.console import note, notices
+from lepton.cli import training_options as shared
+from lepton.cli.console import note
 from lepton.cli.language import say
 from lepton.engine import EmbedOptions, EncoderEngine, EngineConfig, LongTexts
 from lepton.models.encoder_loader import load_encoder
+from lepton.models.sentence_transformers import SentenceSettings
 
 
 def embed(
@@ -37,9 +38,18 @@ def embed(
         list[str] | None,
         typer.Option(metavar="NAME", help="Column to keep beside the vectors; may be repeated."),
     ] = None,
-    prompt: Annotated[
+    prompt_name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The model's prompt to put before texts, as passage."),
+        typer.Option(
+            metavar="NAME",
+            help="The model's prompt to put before texts, as passage; its default if not given.",
+        ),
+    ] = None,
+    prompt_text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Text to put before texts instead of a prompt; '' for none."
+        ),
     ] = None,
     dimensions: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Keep the first N dimensions.")
@@ -52,22 +62,18 @@ def embed(
     quantize: options.Quantize = "none",
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
-    """Embed the texts of a table; the result lists a vector for each row."""
+    """Embed the texts of a table; each vector has the row's number and its line in the file."""
     from lepton.data import TableReader
     from lepton.offline.vectors import embed_table
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
     table = TableReader(source, text=column)
     network = load_encoder(model)
     encoder = EncoderEngine(network, EngineConfig(threads=threads, quantize=quantize))
     try:
-        with Progress(*columns, console=notices, transient=True) as bars:
-            task = bars.add_task(say("Counting rows"), total=None)
+        if prompt_name is None and prompt_text is None:
+            _tell_default_prompt(network.settings)
+        with shared.row_bar(say("Counting rows"), None) as bars:
+            (task,) = bars.task_ids
             bars.update(
                 task, total=sum(1 for _ in table), description=say("Embedding {file}", file=source)
             )
@@ -75,7 +81,7 @@ def embed(
                 encoder,
                 table,
                 out,
-                EmbedOptions(prompt, dimensions, long_texts=long_texts),
+                EmbedOptions(prompt_name, dimensions, long_texts=long_texts, prompt=prompt_text),
                 keep=keep or (),
                 force=force,
                 progress=lambda rows: bars.advance(task, rows),
@@ -83,6 +89,7 @@ def embed(
     finally:
         encoder.close()
         network.close()
+    shared.tell_problems(str(source), run.unreadable, run.mended)
     note(
         say(
             "{rows:,} rows in {file}; {empty:,} without a text, {resumed:,} from an earlier run",
@@ -90,5 +97,22 @@ def embed(
             file=out,
             empty=run.empty,
             resumed=run.resumed,
+        )
+    )
+
+
+def _tell_default_prompt(settings: SentenceSettings) -> None:
+    """Say what is put before texts though nobody asked for it."""
+    name = settings.default_prompt
+    if name is None or not settings.prompts[name]:
+        return
+    others = ", ".join(other for other in settings.prompts if other != name)
+    note(
+        say(
+            "Before each text goes the model's default prompt {name}: {text!r}; others "
+            "(--prompt-name): {others}; none: --prompt-text ''",
+            name=name,
+            text=settings.prompts[name],
+            others=others or say("none"),
         )
     )

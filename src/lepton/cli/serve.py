@@ -14,7 +14,7 @@ from lepton import config
 from lepton.cli import options
 from lepton.cli.console import notices, output
 from lepton.cli.language import say
-from lepton.cli.startup import ServedModels
+from lepton.cli.startup import EncoderQuantize, ServedModels
 from lepton.cli.training_options import Threshold
 from lepton.engine import EngineConfig
 from lepton.errors import ConfigurationError
@@ -76,6 +76,13 @@ def serve(
     encoder: Annotated[
         list[str] | None,
         typer.Option(metavar="MODEL", help="Encoder to serve beside the model; may be repeated."),
+    ] = None,
+    encoder_quantize: Annotated[
+        EncoderQuantize | None,
+        typer.Option(
+            help="As --quantize, for encoders beside the model; int8 if that is, else none.",
+            show_default=False,
+        ),
     ] = None,
     run: Annotated[
         list[str] | None,
@@ -205,6 +212,7 @@ def serve(
             engine_config,
             name=model_name,
             pull=pull,
+            encoder_quantize=encoder_quantize,
         )
         run_paths = [*([model] if trained else []), *(run or [])]
         serve_http(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from lepton import config
 from lepton.cli.console import notices
@@ -14,6 +15,9 @@ from lepton.engine.encoder_memory import encoder_memory
 from lepton.errors import ConfigurationError
 from lepton.models.encoder_loader import EncoderModel, load_any, load_encoder
 from lepton.models.loader import Model
+
+EncoderQuantize = Literal["none", "int8"]
+"""What float weights of encoders become when they are loaded."""
 
 
 @dataclass
@@ -30,6 +34,8 @@ class ServedModels:
     """What clients call the main model."""
     pull: bool | None = None
     """Whether to fetch what is missing; None: only the default model."""
+    encoder_quantize: EncoderQuantize | None = None
+    """For the encoders beside the main model; None: int8 where that one's is, else none."""
     _opened: dict[str, tuple[EncoderModel, EngineConfig]] = field(default_factory=dict, init=False)
 
     def load_engine(self) -> AsyncEngine | None:
@@ -39,9 +45,7 @@ class ServedModels:
         name or the models do not fit into memory.
         """
         generator = None if self.main is None else self._open_main(self.main)
-        beside = EngineConfig(
-            threads=self.engine_config.threads, quantize=self.engine_config.quantize
-        )
+        beside = EngineConfig(threads=self.engine_config.threads, quantize=self._quantize_beside())
         for path in self.encoders:
             if self.pull:
                 pull_if_missing(path)
@@ -81,6 +85,11 @@ class ServedModels:
             return model
         self._add(self.name or model.name, model, self.engine_config)
         return None
+
+    def _quantize_beside(self) -> EncoderQuantize:
+        if self.encoder_quantize is not None:
+            return self.encoder_quantize
+        return "int8" if self.engine_config.quantize == "int8" else "none"
 
     def _add(self, name: str, model: EncoderModel, choices: EngineConfig) -> None:
         if name in self._opened:

@@ -28,7 +28,7 @@ from lepton.engine.encoder_setup import build_executor, max_tokens
 from lepton.engine.encoder_types import EmbedOptions, RankedDocument, TaggedToken
 from lepton.errors import RequestError, UnavailableError
 from lepton.kernels.reference import softmax
-from lepton.models.encoder_head import HeadLayer, head_layers, projection_layers
+from lepton.models.encoder_head import HeadLayer, head_layers, projection_layers, unit_rows
 from lepton.models.executors.base import Float32Array
 from lepton.models.executors.encoder_base import EncoderBatch
 from lepton.models.tokenizer.text_encoder import check_text
@@ -50,6 +50,7 @@ class EncoderEngine:
     def __init__(self, model: EncoderModel, config: EngineConfig) -> None:
         """Load the weights; ConfigurationError when an option does not fit the model."""
         self.model = model
+        self.config = config
         self.max_tokens = max_tokens(model, config)
         """Tokens of one input, special ones included."""
         self._executor = build_executor(model, config)
@@ -103,7 +104,7 @@ class EncoderEngine:
         if self.model.task != "embed":
             raise RequestError(f"{self.model.name} is made to {self.model.task}, not to embed")
         self._width(options.dimensions)
-        prompt = prompt_of(self.model, options.prompt_name)
+        prompt = prompt_of(self.model, options.prompt_name, options.prompt)
         rules = InputRules(self.max_tokens, options.long_texts, prompt, names, allowance)
         return self._job(windows(self.model, inputs, rules), len(inputs))
 
@@ -112,7 +113,7 @@ class EncoderEngine:
         vectors = _apply(self._projections, job.states())[:, : self._width(options.dimensions)]
         normalize = self.model.settings.normalize
         return (
-            _unit(vectors)
+            unit_rows(vectors)
             if (normalize if options.normalize is None else options.normalize)
             else vectors
         )
@@ -318,12 +319,6 @@ def cosines(first: Float32Array, second: Float32Array) -> Float32Array:
     """Of each row of one with that of the other, both [rows, dimensions] of length one: [rows]."""
     cosines: Float32Array = np.einsum("ij,ij->i", first, second)
     return cosines.clip(-1.0, 1.0)
-
-
-def _unit(vectors: Float32Array) -> Float32Array:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    unit: Float32Array = vectors / np.maximum(lengths, np.float32(1e-12))[:, None]
-    return unit
 
 
 def _sigmoid(x: Float32Array) -> Float32Array:

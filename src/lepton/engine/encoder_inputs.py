@@ -71,11 +71,18 @@ class InputRules:
     """For all of them together, checked before there is any window."""
 
 
-def prompt_of(model: EncoderModel, name: str | None) -> str:
-    """The text of a prompt by its name, or of the model's default one."""
+def prompt_of(model: EncoderModel, name: str | None, text: str | None = None) -> str:
+    """What is put before texts: ``text`` itself, or one of the model's prompts by its name.
+
+    Without either it is the model's default prompt; the name "" stands for none.
+    """
+    if text is not None and name is not None:
+        raise RequestError("give a prompt or the name of one, not both", param="prompt_name")
+    if text is not None:
+        return text
     prompts = model.settings.prompts
     name = name if name is not None else model.settings.default_prompt
-    if name is None:
+    if not name:
         return ""
     if name not in prompts:
         known = ", ".join(map(repr, prompts)) or "none"

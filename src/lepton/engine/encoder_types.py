@@ -14,12 +14,14 @@ class EmbedOptions:
     """How texts are embedded; what is None follows the model's own files."""
 
     prompt_name: str | None = None
-    """One of the model's prompts, put before each text; token ids get none."""
+    """One of the model's prompts, put before each text; "": none. Token ids get none."""
     dimensions: int | None = None
     """Leading dimensions to keep (arXiv:2205.13147), for models trained to be cut."""
     normalize: bool | None = None
     """Whether vectors have length one."""
     long_texts: LongTexts = "window"
+    prompt: str | None = None
+    """Text to put before each text, instead of one of the model's prompts."""
 
     def __post_init__(self) -> None:
         if self.long_texts not in get_args(LongTexts):

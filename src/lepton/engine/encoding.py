@@ -35,6 +35,7 @@ class EncodingMethods:
         texts: TextInput | Sequence[TextInput],
         *,
         prompt_name: str | None = None,
+        prompt: str | None = None,
         dimensions: int | None = None,
         normalize: bool | None = None,
         long_texts: LongTexts = "window",
@@ -44,7 +45,9 @@ class EncodingMethods:
 
         Args:
             texts: one or several.
-            prompt_name: one of the model's prompts, such as "query", put before each text.
+            prompt_name: one of the model's prompts, such as "query", put before each text; the
+                model's default one if None, none if "".
+            prompt: text to put before each text, instead of one of the model's prompts.
             dimensions: keep only the first so many, for models trained to be cut.
             normalize: whether vectors get length one; as the model's files say if None.
             long_texts: what becomes of texts beyond the model's length: "window" embeds all of a
@@ -57,7 +60,7 @@ class EncodingMethods:
         ...     llm.embed(["How do I change my password?", "Resetting a password"])
         """
         listed = _listed(texts)
-        options = EmbedOptions(prompt_name, dimensions, normalize, long_texts)
+        options = EmbedOptions(prompt_name, dimensions, normalize, long_texts, prompt)
         with _bar("Embedding", len(listed), progress) as advance:
             return self.encoder.embed(listed, options, advance)
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeadLayer:
-    """norm(squash(x Wᵀ + b)) with ``weight`` [outputs, inputs]."""
+    """norm(squash(x Wᵀ + b)) with ``weight`` [outputs, inputs].
+
+    With ``unit_inputs`` the rows of x get length one before.
+    """
 
     weight: Float32Array
     bias: Float32Array | None
@@ -29,9 +32,11 @@ class HeadLayer:
     norm_weight: Float32Array | None = None
     norm_bias: Float32Array | None = None
     norm_epsilon: float = 0.0
+    unit_inputs: bool = False
 
     def apply(self, x: Float32Array) -> Float32Array:
         """[rows, inputs] → [rows, outputs]."""
+        x = unit_rows(x) if self.unit_inputs else x
         y = _squash(kernels.linear(x, self.weight, self.bias), self.squash)
         if self.norm_weight is None:
             return y
@@ -88,7 +93,14 @@ def _read_projection(projection: Projection) -> HeadLayer:
         raise ModelFormatError("is missing; pickled weights are not read", file=file) from None
     except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise ModelFormatError(f"cannot be read: {error}", file=file) from error
-    return HeadLayer(weight, bias, projection.activation)
+    return HeadLayer(weight, bias, projection.activation, unit_inputs=projection.unit_inputs)
+
+
+def unit_rows(vectors: Float32Array) -> Float32Array:
+    """Rows [rows, columns] scaled to length one."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    unit: Float32Array = vectors / np.maximum(lengths, np.float32(1e-12))[:, None]
+    return unit
 
 
 def _squash(x: Float32Array, squash: Squash) -> Float32Array:

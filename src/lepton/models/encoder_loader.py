@@ -140,17 +140,19 @@ def _load(name: str, checkpoint: Checkpoint) -> EncoderModel:
     heads = module.heads(fields)
     check_encoder(stages, config, checkpoint)
     head = _head(checkpoint, heads)
+    settings = _settings(checkpoint)
+    task = _task(head, config)
     model = EncoderModel(
         path=checkpoint.path,
         config=config,
         stages=tuple(stages),
         checkpoint=checkpoint,
         name=name,
-        tokenizer=TextEncoder.from_checkpoint(checkpoint),
-        settings=_settings(checkpoint),
-        task=_task(head, config),
+        tokenizer=TextEncoder.from_checkpoint(checkpoint, lowercase=settings.lowercase),
+        settings=settings,
+        task=task,
         head=head,
-        score_sigmoid=_score_sigmoid(checkpoint),
+        score_sigmoid=task != "rank" or _score_sigmoid(checkpoint),
     )
     if head is None:
         return replace(model, config=replace(config, labels=()))
@@ -161,8 +163,13 @@ def _load(name: str, checkpoint: Checkpoint) -> EncoderModel:
 def _load_decoder(name: str, fields: Fields, checkpoint: Checkpoint) -> EncoderModel:
     config, stages, output = read_decoder_encoder(fields, checkpoint)
     check_encoder(stages, config, checkpoint)
-    tokenizer = TextEncoder.from_checkpoint(checkpoint)
-    judge = read_judge(checkpoint, tokenizer, output) if is_judge(checkpoint) else None
+    judged = is_judge(checkpoint)
+    settings = (
+        SentenceSettings(pooling="last", max_tokens=JUDGE_TOKENS)
+        if judged
+        else _settings(checkpoint)
+    )
+    tokenizer = TextEncoder.from_checkpoint(checkpoint, lowercase=settings.lowercase)
     return EncoderModel(
         path=checkpoint.path,
         config=config,
@@ -170,13 +177,9 @@ def _load_decoder(name: str, fields: Fields, checkpoint: Checkpoint) -> EncoderM
         checkpoint=checkpoint,
         name=name,
         tokenizer=tokenizer,
-        settings=(
-            _settings(checkpoint)
-            if judge is None
-            else SentenceSettings(pooling="last", max_tokens=JUDGE_TOKENS)
-        ),
-        task="embed" if judge is None else "rank",
-        judge=judge,
+        settings=settings,
+        task="rank" if judged else "embed",
+        judge=read_judge(checkpoint, tokenizer, output) if judged else None,
     )
 
 
@@ -205,7 +208,7 @@ def _settings(checkpoint: Checkpoint) -> SentenceSettings:
         return _E5_SETTINGS
     if checkpoint.format == "gguf":
         return SentenceSettings(pooling=_gguf_pooling(checkpoint) or "mean", normalize=True)
-    return read_sentence_settings(checkpoint.path) or SentenceSettings()
+    return read_sentence_settings(checkpoint.path)
 
 
 def _gguf_pooling(checkpoint: Checkpoint) -> PoolingKind | None:
@@ -220,6 +223,15 @@ def _gguf_pooling(checkpoint: Checkpoint) -> PoolingKind | None:
 
 
 def _score_sigmoid(checkpoint: Checkpoint) -> bool:
+    """Whether a cross-encoder's score is squashed, under the name of today or of older versions."""
     section: Any = checkpoint.metadata.get("sentence_transformers")
     name = section.get("activation_fn") if isinstance(section, dict) else None
-    return not str(name or "").endswith("Identity")
+    if name is None:
+        name = checkpoint.metadata.get("sbert_ce_default_activation_function")
+    kind = "Sigmoid" if name is None else str(name).rsplit(".", 1)[-1]
+    if kind not in ("Sigmoid", "Identity"):
+        raise ModelFormatError(
+            f"scores squashed by {name!r:.80} are not supported; Sigmoid and Identity are",
+            file=checkpoint.path / "config.json",
+        )
+    return kind == "Sigmoid"

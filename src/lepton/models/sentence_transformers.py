@@ -22,6 +22,11 @@ _POOLINGS: dict[str, PoolingKind] = {
     "weightedmean_tokens": "weighted",
     "lasttoken": "last",
 }
+_TRANSFORMER_FILES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Of which a folder has one; all but the first are names of older versions."""
 _SQUASHES: dict[str, Squash] = {
     "identity": "none",
     "tanh": "tanh",
@@ -40,6 +45,8 @@ class Projection:
     outputs: int
     bias: bool
     activation: Squash
+    unit_inputs: bool = False
+    """Whether what it maps gets length one before."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class SentenceSettings:
     pooling: PoolingKind = "mean"
     projections: tuple[Projection, ...] = ()
     normalize: bool = False
+    """Whether vectors get length one at the end."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     """Name of the prompt that is put before a text when none is named."""
@@ -56,28 +64,35 @@ class SentenceSettings:
     """Tokens of a text that the model was trained for, special ones included."""
     pool_prompt: bool = True
     """Whether the prompt's own tokens take part in pooling."""
+    lowercase: bool = False
+    """Whether texts are put into lower case before they are cut into tokens."""
 
 
-def read_sentence_settings(folder: Path) -> SentenceSettings | None:
-    """The settings of a folder with ``modules.json``, or None where there is none.
+def read_sentence_settings(folder: Path) -> SentenceSettings:
+    """The settings of a model's folder; without ``modules.json`` only the tokenizer's length.
 
     Raises ModelFormatError for a module or a way of pooling that is not supported.
     """
+    settings = SentenceSettings(
+        max_tokens=_positive(folder / "tokenizer_config.json", "model_max_length")
+    )
     listing = folder / "modules.json"
     if not listing.is_file():
-        return None
-    settings = SentenceSettings()
+        return settings
     for module in _modules(listing):
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         place = _place(folder, module, listing)
         if kind == "Transformer":
-            settings = replace(settings, max_tokens=_max_tokens(place))
+            settings = _with_transformer(settings, place)
         elif kind == "Pooling":
             settings = _with_pooling(settings, place / "config.json")
         elif kind == "Normalize":
             settings = replace(settings, normalize=True)
         elif kind == "Dense":
-            settings = replace(settings, projections=(*settings.projections, _projection(place)))
+            projection = replace(_projection(place), unit_inputs=settings.normalize)
+            settings = replace(
+                settings, projections=(*settings.projections, projection), normalize=False
+            )
         elif kind != "Dropout":
             raise ModelFormatError(f"module {kind!r:.80} is not supported", file=listing)
     return _with_prompts(settings, folder / "config_sentence_transformers.json")
@@ -98,9 +113,21 @@ def _place(folder: Path, module: Mapping[str, Any], listing: Path) -> Path:
     return folder / name
 
 
-def _max_tokens(folder: Path) -> int | None:
-    value = read_json_object(folder / "sentence_bert_config.json").get("max_seq_length")
-    return value if isinstance(value, int) and value > 0 else None
+def _with_transformer(settings: SentenceSettings, folder: Path) -> SentenceSettings:
+    files = [file for name in _TRANSFORMER_FILES if (file := folder / name).is_file()]
+    if not files:
+        return settings
+    return replace(
+        settings,
+        max_tokens=_positive(files[0], "max_seq_length") or settings.max_tokens,
+        lowercase=read_json_object(files[0]).get("do_lower_case") is True,
+    )
+
+
+def _positive(file: Path, key: str) -> int | None:
+    """A whole number in a JSON file, which may be missing as the file may."""
+    value = read_json_object(file).get(key)
+    return value if type(value) is int and value > 0 else None
 
 
 def _with_pooling(settings: SentenceSettings, file: Path) -> SentenceSettings:

@@ -7,7 +7,6 @@ after a crash at most the last one is torn; it is cut off, and its row computed 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO, Self
 
 from lepton.errors import ConfigurationError
 from lepton.files import replaced
+from lepton.offline.locks import lock
 
 _SYNC_SECONDS = 5.0
 """What a power failure may cost; a killed process loses nothing."""
@@ -48,7 +48,7 @@ class Journal:
         except OSError as error:
             raise ConfigurationError(f"{self.path} cannot be written: {error.strerror}") from error
         try:
-            self._lock()
+            lock(self._file.fileno(), self.path, "answers")
             self._recover(fingerprint)
         except BaseException:
             self._file.close()
@@ -95,14 +95,6 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"{self.path} is in use: another process is writing these answers"
-            ) from None
 
     def _recover(self, fingerprint: str) -> None:
         """Find the whole lines, and cut off what is not one."""

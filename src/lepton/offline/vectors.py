@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lepton.data import Row, TableReader
-from lepton.data.writing import check_free, explain_errors
+from lepton.data.writing import explain_errors
 from lepton.engine import EmbedOptions, EncoderEngine
+from lepton.engine.encoder_inputs import prompt_of
 from lepton.errors import ConfigurationError
 from lepton.extras import import_extra
-from lepton.files import replaced
+from lepton.files import state_of
+from lepton.models.executors.encoder_packing import choose_types
+from lepton.offline.vector_parts import VectorParts
 
 PART_ROWS = 8192
+
+_OWN_COLUMNS = ("row", "line", "embedding")
 
 VectorProgress = Callable[[int], object]
 """Told how many rows are done since the last call."""
@@ -38,6 +42,10 @@ class VectorRun:
     """Rows without a text, which have no vector."""
     resumed: int
     """Rows that an earlier run had done."""
+    unreadable: int
+    """Rows of the table's file that are not what the others are, and not in the result."""
+    mended: int
+    """Rows in another encoding or shape, which are."""
 
 
 def embed_table(
@@ -53,35 +61,44 @@ def embed_table(
 ) -> VectorRun:
     """Embed every text of a table into a Parquet file.
 
-    Its columns are ``row`` (from 1), those of the table that ``keep`` names, and ``embedding``, a
-    list of ``dimensions`` float32, or null where there is no text.
+    Its columns are ``row`` (from 1, counting rows that could be read), ``line`` (where the row
+    begins in the table's file, from 1; see ``Row.line``), those of the table that ``keep`` names,
+    and ``embedding``, a list of ``dimensions`` float32, or null where there is no text.
 
     Raises DataError when the table or the result cannot be read or written, ConfigurationError
-    when what an earlier run left belongs to another run, RequestError for texts and options that
-    are not valid.
+    when what an earlier run left belongs to another run or another process is writing it,
+    RequestError for texts and options that are not valid.
     """
-    check_free(target, force=force)
-    folder = target.with_name(f"{target.name}.parts")
     places = [_column(table, name) for name in keep]
-    done = _resume(folder, _fingerprint(encoder, table, options, keep, part_rows))
-    rows = iter(table)
-    resumed = sum(1 for _ in islice(rows, done * part_rows))
-    if progress is not None:
-        progress(resumed)
-    total, empty, number = resumed, 0, done
-    with explain_errors(folder):
-        while batch := list(islice(rows, part_rows)):
-            vectors = encoder.embed([row.text or "" for row in batch], options, progress)
-            empty += sum(row.text is None for row in batch)
-            _write_part(folder / f"{number:08d}.parquet", batch, vectors, keep, places)
-            total += len(batch)
-            number += 1
-        _join(folder, target)
-    return VectorRun(total, empty, resumed)
+    encoder.embed_job([], options)  # refuses options before anything is written
+    fingerprint = _fingerprint(encoder, table, options, keep, part_rows)
+    with VectorParts(target, fingerprint, force=force) as parts:
+        rows = iter(table)
+        done = None if parts.finished else parts.count * part_rows
+        total = empty = 0
+        for row in islice(rows, done):
+            total += 1
+            empty += row.text is None
+        resumed = total
+        if progress is not None:
+            progress(resumed)
+        with explain_errors(parts.path):
+            while batch := list(islice(rows, part_rows)):
+                vectors = encoder.embed([row.text or "" for row in batch], options, progress)
+                parts.add(_arrays(batch, vectors, keep, places))
+                total += len(batch)
+                empty += sum(row.text is None for row in batch)
+            parts.finish()
+    problems = table.problems
+    return VectorRun(total, empty, resumed, problems.rejected.total(), problems.mended.total())
 
 
 def _column(table: TableReader, name: str) -> int:
-    if name in ("row", "embedding") or name not in table.columns:
+    if name in _OWN_COLUMNS:
+        raise ConfigurationError(
+            f"column {name!r} of {table.path} cannot be kept: the result has one of its own"
+        )
+    if name not in table.columns:
         raise ConfigurationError(
             f"{table.path} has no column {name!r} to keep; it has {', '.join(table.columns[:20])}"
         )
@@ -96,74 +113,35 @@ def _fingerprint(
     part_rows: int,
 ) -> str:
     """Whatever decides the vectors and how they are cut into parts."""
-    state = table.path.stat()
+    config = encoder.config
+    types = choose_types(config.dtype, config.quantize)
     facts = {
-        "model": encoder.model.name,
+        "model": state_of(encoder.model.path.resolve()),
+        "types": [config.executor == "reference", *astuple(types)],
         "max_tokens": encoder.max_tokens,
         "dimensions": encoder.dimensions,
         "options": asdict(options),
-        "table": [str(table.path.resolve()), state.st_size, state.st_mtime_ns],
+        "prompt": prompt_of(encoder.model, options.prompt_name, options.prompt),
+        "table": [state_of(table.path.resolve()), table.encoding, table.delimiter, table.sheet],
         "columns": [*table.text_columns, *keep],
         "part_rows": part_rows,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _resume(folder: Path, fingerprint: str) -> int:
-    """Number of whole parts that an earlier run of the same kind left."""
-    note = folder / "run.json"
-    with explain_errors(folder):
-        if not note.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps({"run": fingerprint}), encoding="utf-8")
-            return 0
-        if note.read_text(encoding="utf-8") != json.dumps({"run": fingerprint}):
-            raise ConfigurationError(
-                f"{folder} belongs to another run: the table, the model or the settings were "
-                "different; finish that run with what it had, or delete the folder to begin anew"
-            )
-        count = 0
-        while (folder / f"{count:08d}.parquet").is_file():
-            count += 1
-    return count
-
-
-def _write_part(
-    path: Path, rows: Sequence[Row], vectors: Any, keep: Sequence[str], places: Sequence[int]
-) -> None:
+def _arrays(
+    rows: Sequence[Row], vectors: Any, keep: Sequence[str], places: Sequence[int]
+) -> dict[str, Any]:
+    """The columns of one part."""
     arrow = import_extra("pyarrow")
-    parquet = import_extra("pyarrow.parquet")
     mask = arrow.array([row.text is None for row in rows])
     values = arrow.array(vectors.reshape(-1))
-    columns = {
+    return {
         "row": arrow.array([row.number for row in rows], arrow.int64()),
+        "line": arrow.array([row.line for row in rows], arrow.int64()),
         **{
             name: arrow.array([row.values[place] for row in rows], arrow.string())
             for name, place in zip(keep, places, strict=True)
         },
         "embedding": arrow.FixedSizeListArray.from_arrays(values, vectors.shape[1], mask=mask),
     }
-    with replaced(path) as part:
-        parquet.write_table(arrow.table(columns), part)
-
-
-def _join(folder: Path, target: Path) -> None:
-    """All parts as one file; the folder goes when it is whole."""
-    parquet = import_extra("pyarrow.parquet")
-    parts = sorted(folder.glob("*.parquet"))
-    if not parts:
-        shutil.rmtree(folder)
-        raise ConfigurationError("the table has no rows")
-    with (
-        replaced(target) as part,
-        parquet.ParquetWriter(part, parquet.read_schema(parts[0])) as writer,
-    ):
-        for batch in _batches(parts):
-            writer.write_table(batch)
-    shutil.rmtree(folder)
-
-
-def _batches(parts: Sequence[Path]) -> Iterator[Any]:
-    parquet = import_extra("pyarrow.parquet")
-    for part in parts:
-        yield parquet.read_table(part)

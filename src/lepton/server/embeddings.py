@@ -33,8 +33,11 @@ async def create_embeddings(request: Request) -> Response:
     """Vectors of texts or of token ids, as lists of numbers or base64 of float32."""
     body = await read_request(request, EmbeddingRequest, context_of(request).settings)
     name, encoder = find_encoder(request, body.model, "embed")
+    prompt_name = body.prompt_name
+    if prompt_name is None:
+        prompt_name = _prompt_for(encoder, body.input_type)
     options = EmbedOptions(
-        prompt_name=body.prompt_name or _prompt_for(encoder, body.input_type),
+        prompt_name=prompt_name,
         dimensions=body.dimensions,
         normalize=body.normalize,
         long_texts=body.long_texts,

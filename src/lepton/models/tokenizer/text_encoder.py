@@ -55,21 +55,27 @@ class TextEncoder:
     """The vocabulary of an encoder. Immutable, and safe for use from several threads."""
 
     def __init__(
-        self, library: tokenizers.Tokenizer, replacements: Mapping[int, str] | None = None
+        self,
+        library: tokenizers.Tokenizer,
+        replacements: Mapping[int, str] | None = None,
+        *,
+        lowercase: bool = False,
     ) -> None:
         """Take over a tokenizer whose own template says where special tokens go.
 
-        ``replacements`` tells what characters, by their code points, become before that.
+        ``replacements`` tells what characters, by their code points, become before that; with
+        ``lowercase`` texts are put into lower case first.
         """
         library.no_truncation()
         library.no_padding()
         self._library = library
         self._replacements = replacements
+        self._lowercase = lowercase
         self._single = _single_template(library)
         self._pair = _pair_template(library)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> TextEncoder:
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, lowercase: bool = False) -> TextEncoder:
         """Build the tokenizer that came with a model's weights.
 
         Raises ModelFormatError when it is missing, damaged, or of a kind that is not supported.
@@ -78,7 +84,7 @@ class TextEncoder:
             return cls(e5_library(checkpoint), checkpoint.vocabulary.replacements)
         if checkpoint.format == "gguf":
             return cls(library_from_gguf(checkpoint.metadata, checkpoint.path))
-        return cls(_library_from_folder(checkpoint.path))
+        return cls(_library_from_folder(checkpoint.path), lowercase=lowercase)
 
     @property
     def vocab_size(self) -> int:
@@ -105,15 +111,10 @@ class TextEncoder:
 
         Raises RequestError naming the text that is not valid Unicode.
         """
-        if self._replacements is not None:
-            replacements = self._replacements
-            texts = [
-                text if text.isascii() and text.isprintable() else text.translate(replacements)
-                for text in texts
-            ]
         try:
-            encodings = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):
+            prepared = [self._prepared(text) for text in texts]
+            encodings = self._library.encode_batch_fast(prepared, add_special_tokens=False)
+        except (AttributeError, TypeError, UnicodeEncodeError):
             for number, text in enumerate(texts):
                 check_text(text, f"input {number}")
             raise
@@ -126,6 +127,13 @@ class TextEncoder:
         return [
             (token, *place) for token, place in zip(encoding.ids, encoding.offsets, strict=True)
         ]
+
+    def _prepared(self, text: str) -> str:
+        """What the library cuts into tokens."""
+        text = text.lower() if self._lowercase else text
+        if self._replacements is None or (text.isascii() and text.isprintable()):
+            return text
+        return text.translate(self._replacements)
 
     def wrap(self, tokens: TokenIds) -> list[int]:
         """A text's tokens with the special tokens before and after."""
