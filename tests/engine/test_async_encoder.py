@@ -173,3 +173,23 @@ async def test_shutting_down_answers_everybody(encoder) -> None:
 async def test_pairs_of_vectors_are_named_by_their_place(encoder) -> None:
     with pytest.raises(RequestError, match="text 2 of pair 2 is not valid Unicode"):
         await encoder.score([("w5", "w6"), ("w5", "w6"), ("w5", "\ud800")])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_loop_that_dies_leaves_nobody_waiting(encoder, monkeypatch) -> None:
+    gate = Gate(encoder)
+    first = await gate.hold(encoder)
+    waiting = encoder.waiting_tokens
+    second = asyncio.create_task(encoder.embed(["w5"], EmbedOptions()))
+    await until_waiting(encoder, waiting + 1)
+
+    def die(parts: object) -> None:
+        raise RuntimeError("no way on")
+
+    monkeypatch.setattr(encoder, "_step", die)
+    gate.open.set()
+    await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 60)
+    with pytest.raises(UnavailableError):
+        await second
+    await asyncio.to_thread(encoder._thread.join, 60)
+    assert not encoder.alive

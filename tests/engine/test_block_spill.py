@@ -134,7 +134,7 @@ def test_an_error_of_the_disk_only_ends_the_spill(
 def test_a_slow_disk_holds_up_nobody(
     spill: BlockSpill, monkeypatch: pytest.MonkeyPatch, memory: np.ndarray
 ) -> None:
-    monkeypatch.setattr(block_spill, "_MOST_UNWRITTEN", 2)
+    monkeypatch.setattr(block_spill, "MOST_UNWRITTEN", 2)
     with spill._lock:  # As long as a test holds it the thread cannot begin.
         spill._unwritten = {name(number): memory[0] for number in range(2)}
     spill.store(name(5), 5)

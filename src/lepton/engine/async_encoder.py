@@ -203,22 +203,29 @@ class AsyncEncoder:
             raise UnavailableError(_CLOSING)
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            with self._condition:
+                self._stopping = True
+                waiting = list(self._requests)
+            for request in waiting:
+                self._end(request, UnavailableError(_CLOSING))
+
+    def _serve(self) -> None:
+        """Compute what is asked for until the end is near."""
         while True:
             with self._condition:
                 while not (self._requests or self._stopping):
                     self._condition.wait()
                 if self._stopping:
-                    break
+                    return
                 self._drop_cancelled()
                 parts = self._next_step()
             if parts:
                 self._step_began = time.monotonic()
                 self._step(parts)
                 self._step_began = None
-        with self._condition:
-            waiting = list(self._requests)
-        for request in waiting:
-            self._end(request, UnavailableError(_CLOSING))
 
     def _drop_cancelled(self) -> None:
         for request in [each for each in self._requests if each.future.cancelled()]:
