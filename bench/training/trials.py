@@ -125,7 +125,9 @@ def table(known: dict[str, Figures]) -> str:
             continue
         claim, method, _ = name.split("/")
         groups.setdefault((claim, method), []).append(figures)
-    for (claim, method), rows in groups.items():
+    # Real data first, made-up questions last.
+    for claim, method in sorted(groups, key=lambda group: group[0].startswith("customer")):
+        rows = groups[claim, method]
         measures = ("macro_f1", "accuracy", "validation")
         cells = [_cell([row[name] for row in rows]) for name in measures]
         picked = sorted({name for row in rows for name in row if name.startswith("picked")})
