@@ -1,4 +1,5 @@
 // Portable vectors: sixteen lanes as plain arrays. Every other instruction set gives the same bits.
+// Loops over lanes are functions of their own: inlined they take minutes to compile.
 #pragma once
 
 #include <cmath>
@@ -37,7 +38,7 @@ struct Simd {
   };
 
   template <class Op>
-  static F map(Op op) {
+  [[gnu::noinline]] static F map(Op op) {
     F r;
     for (int i = 0; i < 16; ++i) r.lane[i] = op(i);
     return r;
@@ -82,7 +83,7 @@ struct Simd {
   }
   // All lanes combined by halves, the same tree everywhere.
   template <class Op>
-  static float fold(F v, Op op) {
+  [[gnu::noinline]] static float fold(F v, Op op) {
     for (int width = 8; width > 0; width /= 2)
       for (int i = 0; i < width; ++i) v.lane[i] = op(v.lane[i], v.lane[i + width]);
     return v.lane[0];
@@ -98,7 +99,7 @@ struct Simd {
     return map([&](int i) { return a.lane[i] >= b.lane[i] ? a.lane[i] : 0.0f; });
   }
   // Bit i: a[i] >= b[i].
-  static uint32_t at_least(F a, F b) {
+  [[gnu::noinline]] static uint32_t at_least(F a, F b) {
     uint32_t bits = 0;
     for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(a.lane[i] >= b.lane[i]) << i;
     return bits;
@@ -110,7 +111,7 @@ struct Simd {
     return r;
   }
   template <class Op>
-  static I map_integers(Op op) {
+  [[gnu::noinline]] static I map_integers(Op op) {
     I r;
     for (int i = 0; i < 16; ++i) r.lane[i] = static_cast<int32_t>(op(i));
     return r;
@@ -133,7 +134,7 @@ struct Simd {
     return map([&](int i) { return static_cast<float>(v.lane[i]); });
   }
   // Nearest, ties to even; anything out of range (NaN too) gives INT32_MIN.
-  static I round(F v) {
+  [[gnu::noinline]] static I round(F v) {
     I r;
     for (int i = 0; i < 16; ++i) {
       const float x = v.lane[i];
@@ -143,7 +144,7 @@ struct Simd {
     return r;
   }
   // The largest magnitude in both; a NaN is larger than anything.
-  static float largest_magnitude(F a, F b) {
+  [[gnu::noinline]] static float largest_magnitude(F a, F b) {
     uint32_t most = 0;
     for (int i = 0; i < 32; ++i) {
       const uint32_t bits = lepton::float_to_bits(i < 16 ? a.lane[i] : b.lane[i - 16]);
@@ -160,13 +161,13 @@ struct Simd {
       return v.lane[i] * power;
     });
   }
-  static int32_t sum(I v) {
+  [[gnu::noinline]] static int32_t sum(I v) {
     uint32_t total = 0;
     for (int32_t lane : v.lane) total += static_cast<uint32_t>(lane);
     return static_cast<int32_t>(total);
   }
   // Saturates to int8.
-  static void store_int8(int8_t* p, I v) {
+  [[gnu::noinline]] static void store_int8(int8_t* p, I v) {
     for (int i = 0; i < 16; ++i) {
       const int32_t x = v.lane[i];
       p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x);
@@ -183,7 +184,7 @@ struct Simd {
     return map([&](int i) { return static_cast<float>(static_cast<int8_t>(p[i])); });
   }
   // Sixteen pairs of bf16: the first of each pair in `even`, the second in `odd`.
-  static void load_bf16_pairs(const uint16_t* p, F& even, F& odd) {
+  [[gnu::noinline]] static void load_bf16_pairs(const uint16_t* p, F& even, F& odd) {
     for (int i = 0; i < 16; ++i) {
       const uint32_t e = static_cast<uint32_t>(p[2 * i]) << 16;
       const uint32_t o = static_cast<uint32_t>(p[2 * i + 1]) << 16;
@@ -204,7 +205,7 @@ struct Simd {
     return r;
   }
   template <class Op>
-  static B map_bytes(Op op) {
+  [[gnu::noinline]] static B map_bytes(Op op) {
     B r;
     for (int i = 0; i < 64; ++i) r.lane[i] = static_cast<uint8_t>(op(i));
     return r;
@@ -232,7 +233,7 @@ struct Simd {
   }
 
   // sum[c] += w[4c] a[0] + … + w[4c + 3] a[3]: weights unsigned up to 63, four signed activations.
-  static I dot(I sum, B w, const int8_t* a) {
+  [[gnu::noinline]] static I dot(I sum, B w, const int8_t* a) {
     for (int c = 0; c < 16; ++c)
       for (int j = 0; j < 4; ++j) sum.lane[c] += w.lane[4 * c + j] * a[j];
     return sum;
@@ -240,7 +241,7 @@ struct Simd {
   // What dot_s8 takes for signed weights.
   static B signed_operand(B w) { return w; }
   // The same for signed weights.
-  static I dot_s8(I sum, B w, const int8_t* a) {
+  [[gnu::noinline]] static I dot_s8(I sum, B w, const int8_t* a) {
     for (int c = 0; c < 16; ++c)
       for (int j = 0; j < 4; ++j) sum.lane[c] += static_cast<int8_t>(w.lane[4 * c + j]) * a[j];
     return sum;
