@@ -1,11 +1,18 @@
-"""Files that appear whole or not at all: written under a passing name, renamed at the end."""
+"""Files that appear whole or not at all: written under a passing name, renamed at the end.
+
+And locks, for what only one process may write.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
+
+from lepton.errors import ConfigurationError
 
 
 def part_of(path: Path) -> Path:
@@ -39,3 +46,14 @@ def state_of(path: Path) -> tuple[tuple[str, int, int, int], ...]:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     states = ((str(file), file.stat()) for file in files)
     return tuple((name, each.st_ino, each.st_size, each.st_mtime_ns) for name, each in states)
+
+
+def lock(file: int | IO[Any], busy: str) -> None:
+    """Lock an open file or folder for this process until it is closed.
+
+    Raises ConfigurationError with the text ``busy`` when another process has the lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigurationError(busy) from None

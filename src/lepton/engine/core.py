@@ -153,6 +153,7 @@ class EngineCore:
 
     def add(self, request: Request) -> None:
         """Queue a request that ``make_request`` has checked."""
+        self._left_waiting &= self.num_queued > 0
         self._requests[request.request_id] = request
         if request.options.timeout is not None or request.options.queue_timeout is not None:
             self._timed[request.request_id] = request
@@ -182,7 +183,7 @@ class EngineCore:
     @property
     def free_places(self) -> int:
         """Requests that would be admitted at once: none while others are left waiting."""
-        if self._left_waiting and self.num_queued:
+        if self._left_waiting and self.num_queued:  # The first may be of a queue that has ended.
             return 0
         return max(0, self.config.max_sequences - len(self.scheduler.running))
 

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 
 from lepton.errors import CapacityError, RequestError
+from lepton.models.tokenizer.tokenizer import CHARACTERS_PER_TOKEN
 
 GROUP_INPUTS = 4096
 """Inputs that are tokenized and sorted by length together, at most."""
 GROUP_CHARACTERS = 1_000_000
 """Their characters; a group may exceed this by its last input."""
-_CHARACTERS_PER_TOKEN = 8
-"""Ordinary text has fewer."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class TokenAllowance:
 
     def check_characters(self, characters: int) -> None:
         """Raise RequestError for a text that is too long even to count its tokens."""
-        limit = self.most * _CHARACTERS_PER_TOKEN
+        limit = self.most * CHARACTERS_PER_TOKEN
         if characters > limit:
             raise RequestError(
                 f"this request has {characters:,} characters, repeated queries included; the "

@@ -16,8 +16,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from lepton.errors import ConfigurationError
-from lepton.files import replaced
-from lepton.offline.locks import lock
+from lepton.files import lock, replaced
 
 _SYNC_SECONDS = 5.0
 """What a power failure may cost; a killed process loses nothing."""
@@ -48,7 +47,7 @@ class Journal:
         except OSError as error:
             raise ConfigurationError(f"{self.path} cannot be written: {error.strerror}") from error
         try:
-            lock(self._file.fileno(), self.path, "answers")
+            lock(self._file, f"{self.path} is in use: another process is writing these answers")
             self._recover(fingerprint)
         except BaseException:
             self._file.close()

@@ -18,8 +18,7 @@ from typing import Any, Self
 from lepton.data.writing import check_free, explain_errors
 from lepton.errors import ConfigurationError
 from lepton.extras import import_extra
-from lepton.files import replaced
-from lepton.offline.locks import lock
+from lepton.files import lock, replaced
 
 _RUN = b"lepton.run"
 """Where the result's Parquet metadata holds the fingerprint."""
@@ -48,7 +47,10 @@ class VectorParts:
             self.path.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            lock(self._descriptor, self.path, "vectors")
+            lock(
+                self._descriptor,
+                f"{self.path} is in use: another process is writing these vectors",
+            )
             with explain_errors(self.path):
                 self.count = self._resume()
         except BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from lepton.errors import ConfigurationError
-from lepton.files import part_of
+from lepton.files import lock, part_of
 from lepton.training.run import read_json, write_json
 
 _NOTE_BYTES = 1 << 20
@@ -49,10 +48,7 @@ class ResumableFile:
             part.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             with os.fdopen(descriptor, "r+b") as stream:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise ConfigurationError(f"another process is writing {part}") from None
+                lock(stream, f"another process is writing {part}")
                 file = cls(out, stream, identity)
                 try:
                     yield file

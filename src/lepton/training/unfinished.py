@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lepton.errors import ConfigurationError, DataError, ModelFormatError, ModelNotFoundError
+from lepton.files import lock
 from lepton.training import run as runs
 
 BEGUN = "begun.json"
@@ -48,13 +48,8 @@ def folder_of(path: Path, begun: Mapping[str, Any]) -> Iterator[Path]:
             folder = runs.new_version(path)
             folder.mkdir()
             runs.write_json(folder / BEGUN, begun)
-        lock = (folder / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise ConfigurationError(f"another process is training {folder} right now") from None
-        with lock:
+        with (folder / ".lock").open("w") as locked:
+            lock(locked, f"another process is training {folder} right now")
             try:
                 yield folder
             except _CANNOT_SUCCEED:

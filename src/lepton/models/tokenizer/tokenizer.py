@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lepton.models.weights import Checkpoint
 
 
-_CHARACTERS_A_TOKEN = 8
-"""More than tokens of any usual text have on average."""
+CHARACTERS_PER_TOKEN = 8
+"""More than ordinary text has on average."""
 _TOKENS_AT_A_CUT = 256
 """More than a cut in a text can add."""
 
@@ -104,7 +104,7 @@ class Tokenizer:
 
         False where only all of it would tell: the time this takes does not grow with the text.
         """
-        beginning = text[: _CHARACTERS_A_TOKEN * most]
+        beginning = text[: CHARACTERS_PER_TOKEN * most]
         if len(beginning) == len(text):
             return False
         return len(self.encode(beginning, add_special_tokens=False)) > most + _TOKENS_AT_A_CUT
