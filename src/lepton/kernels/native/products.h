@@ -36,7 +36,8 @@ class Rows {
 // Memory for quantized activations that grows on demand.
 class QuantizedBuffer {
  public:
-  void reserve(size_t rows, size_t columns, Planes planes);
+  // Without `words` the products of signed codes find none; see takes_words().
+  void reserve(size_t rows, size_t columns, Planes planes, bool words = true);
 
   const QuantizedRows& view() const { return view_; }
 
@@ -44,6 +45,9 @@ class QuantizedBuffer {
   QuantizedRows view_{};
   AlignedBuffer values_, words_, refined_, scales_, integer_sums_, sums_;
 };
+
+// Whether products of this matrix read QuantizedRows::words where an instruction set has WordDot.
+bool takes_words(const Matrix& matrix, Planes planes);
 
 // Quantizes a whole row.
 inline void quantize(const KernelTable& kernels, const float* x, size_t row,

@@ -35,7 +35,7 @@ LEPTON_INLINE B load_quad(const uint8_t* block, const uint8_t* low_block) {
 }
 
 template <Codes C>
-constexpr bool kSigned = C == Codes::kS8 || C == Codes::kTable4 || C == Codes::kSplit8;
+constexpr bool kSigned = lepton::has_signed_codes(C);
 
 template <Codes C>
 constexpr int kLargestCode = C == Codes::kU2   ? 3
@@ -487,12 +487,11 @@ void quantized_product(const Product& product) {
     for (; panel < product.num_panels; ++panel) multiply_many<Layout, Dot, P, 1>(product, panel);
     return;
   }
-  for (; panel < product.num_panels; ++panel) {
-    size_t row = product.row_begin;
-    if (rows & 4) multiply_few<Layout, Dot, P, 4>(product, panel, row), row += 4;
-    if (rows & 2) multiply_few<Layout, Dot, P, 2>(product, panel, row), row += 2;
-    if (rows & 1) multiply_few<Layout, Dot, P, 1>(product, panel, row);
-  }
+  constexpr void (*kFew[])(const Product&, size_t, size_t) = {
+      multiply_few<Layout, Dot, P, 1>, multiply_few<Layout, Dot, P, 2>,
+      multiply_few<Layout, Dot, P, 3>, multiply_few<Layout, Dot, P, 4>};
+  if (rows == 0) return;
+  for (; panel < product.num_panels; ++panel) kFew[rows - 1](product, panel, product.row_begin);
 }
 
 template <TensorType T>

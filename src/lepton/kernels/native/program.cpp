@@ -38,6 +38,21 @@ void check_linear(LinearWeights& linear, size_t outputs, size_t inputs, const ch
   if (!linear.bias.empty()) linear.bias.resize(round_up(outputs, kPanelRows), 0.0f);
 }
 
+// Makes room for the input that products have in common; false when none of them is of quantized
+// weights.
+bool reserve(QuantizedBuffer& buffer, size_t rows,
+             std::initializer_list<const LinearWeights*> weights, Planes planes) {
+  size_t columns = 0;
+  bool words = false;
+  for (const LinearWeights* w : weights) {
+    if (!w->matrix->quantized()) continue;
+    columns = w->matrix->columns();
+    words |= takes_words(*w->matrix, planes);
+  }
+  if (columns > 0) buffer.reserve(rows, columns, planes, words);
+  return columns > 0;
+}
+
 void rotate(float* head, const RopeTable& rope, const float* cosines, const float* sines) {
   const size_t half = rope.inverse_frequencies.size();
   for (size_t i = 0; i < half; ++i) {
@@ -282,25 +297,16 @@ void Program::turn_ropes(const BatchView& batch) {
   }
 }
 
-std::optional<Planes> Program::planes_for(
-    std::initializer_list<const LinearWeights*> weights) const {
-  const bool any = std::any_of(weights.begin(), weights.end(),
-                               [](const LinearWeights* w) { return w->matrix->quantized(); });
-  return any ? std::optional(planes_) : std::nullopt;
-}
-
-void Program::normalize(const NormWeights& norm, const float* x, size_t rows,
-                        std::optional<Planes> planes) {
+void Program::normalize(const NormWeights& norm, const float* x, size_t rows, bool quantize) {
   Buffers& buf = *buffers_;
   buf.normed.reserve(rows, hidden_);
-  if (planes) buf.quantized.reserve(rows, hidden_, *planes);
   const size_t stride = buf.residual.stride();
   pool_->parallel_for(rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* y = buf.normed.row(r);
       kernels_.rms_norm(x + r * stride, norm.weight.data(), norm.epsilon, hidden_,
                         buf.normed.stride(), y);
-      if (planes) lepton::quantize(kernels_, y, r, buf.quantized.view());
+      if (quantize) lepton::quantize(kernels_, y, r, buf.quantized.view());
     }
   });
 }
@@ -314,7 +320,8 @@ void Program::run_attention(const Layer& layer, const BatchView& batch) {
   const AttentionStage& s = *layer.attention;
   Buffers& buf = *buffers_;
   const size_t rows = batch.rows;
-  normalize(s.norm, buf.residual.row(0), rows, planes_for({&s.query, &s.key, &s.value}));
+  const bool quantize = reserve(buf.quantized, rows, {&s.query, &s.key, &s.value}, planes_);
+  normalize(s.norm, buf.residual.row(0), rows, quantize);
   buf.query.reserve(rows, s.num_heads * s.head_dim);
   buf.key.reserve(rows, s.num_kv_heads * s.head_dim);
   buf.value.reserve(rows, s.num_kv_heads * s.head_dim);
@@ -368,8 +375,7 @@ void Program::attend(const Layer& layer, const BatchView& batch) {
   const AttentionShape shape{s.num_heads, s.scale, s.window != 0 ? s.window : SIZE_MAX,
                              planes_ == Planes::kAdaptive};
   buf.attention.run({shape, layer.cache.view(), batch, buf.query, buf.mixed});
-  const bool quantize = s.output.matrix->quantized();
-  if (quantize) buf.quantized.reserve(batch.rows, width, planes_);
+  const bool quantize = reserve(buf.quantized, batch.rows, {&s.output}, planes_);
   pool_->parallel_for(batch.rows, kRowGrain, [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* mixed = buf.mixed.row(r);
@@ -384,12 +390,10 @@ void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
   Buffers& buf = *buffers_;
   const size_t rows = batch.rows;
   const size_t inner = s.gate.matrix->rows();
-  normalize(s.norm, buf.residual.row(0), rows, planes_for({&s.gate, &s.up}));
-  const bool quantize = s.down.matrix->quantized();
-  if (quantize)
-    buf.quantized_inner.reserve(rows, inner, planes_);
-  else
-    buf.inner.reserve(rows, inner);
+  normalize(s.norm, buf.residual.row(0), rows,
+            reserve(buf.quantized, rows, {&s.gate, &s.up}, planes_));
+  const bool quantize = reserve(buf.quantized_inner, rows, {&s.down}, planes_);
+  if (!quantize) buf.inner.reserve(rows, inner);
   const auto activate = s.gelu ? kernels_.gelu_tanh_gate : kernels_.silu_gate;
   const size_t panels = s.gate.matrix->panels();
   for (Worker& worker : buf.workers) {
@@ -458,7 +462,7 @@ void Program::run_head(const BatchView& batch, float* logits) {
   for (size_t first = 0; first < batch.num_logits; first += kRowBlock) {
     const size_t rows = std::min(kRowBlock, batch.num_logits - first);
     normalize(head_norm_, buf.mixed.row(first), rows,
-              head_.matrix->quantized() ? std::optional(kHeadPlanes) : std::nullopt);
+              reserve(buf.quantized, rows, {&head_}, kHeadPlanes));
     float* target = logits + first * vocabulary;
     if (HeadScan::pays(*head_.matrix, batch.num_logits, batch.num_best) &&
         buf.head_scan.run(

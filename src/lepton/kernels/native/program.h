@@ -97,10 +97,8 @@ class Program {
   void multiply(const Rows& input, const QuantizedBuffer& quantized, size_t rows,
                 std::initializer_list<Term> terms, bool accumulate);
   void add_post_norm(const NormWeights& norm, size_t rows);
-  // Quantized too where `planes` are given.
-  void normalize(const NormWeights& norm, const float* x, size_t rows,
-                 std::optional<Planes> planes);
-  std::optional<Planes> planes_for(std::initializer_list<const LinearWeights*> weights) const;
+  // To `normed`, and `quantize` says whether to `quantized` as well, which has room then.
+  void normalize(const NormWeights& norm, const float* x, size_t rows, bool quantize);
 
   const std::shared_ptr<ThreadPool> pool_;
   const KernelTable& kernels_;

@@ -57,6 +57,7 @@ LEPTON_INLINE void quantize_block(F a, F b, size_t at, const QuantizedRows& targ
     }
   }
   if constexpr (S::kWords) {
+    if (target.words == nullptr) return;
     S::store_words(target.words + first_value, whole_a);
     S::store_words(target.words + first_value + 16, whole_b);
   }
@@ -134,7 +135,7 @@ void choose_refined(size_t row, const QuantizedRows& rows) {
     target.refined[at] = refined;
     if (__builtin_expect(refined, false))
       keep_second(at, target);
-    else if constexpr (Simd::kWords)
+    else if (Simd::kWords && target.words != nullptr)
       drop_second(target.words + at * kBlockColumns);
   }
 }

@@ -17,7 +17,7 @@ LEPTON_INLINE float largest_lane(F v, size_t lanes) {
 using ScanLayout = lepton::QuantizedLayout<Codes::kU4, Scales::kF16Minimum, 8, 1>;
 
 template <int Rows>
-void scan_panel(const HighScan& scan, size_t panel, size_t row, F& not_finite) {
+void scan_panel(const HighScan& scan, size_t panel, F& not_finite) {
   using Dot = DotOf<ScanLayout, Planes::kOne>;
   const QuantizedRows& x = *scan.inputs;
   F totals[Rows], variances[Rows];
@@ -31,7 +31,7 @@ void scan_panel(const HighScan& scan, size_t panel, size_t row, F& not_finite) {
         block[0].base[0] = Dot::base(scale);
         block[0].minimum[0] = Simd::mul(scale, Simd::set1(7.5f / 16.0f));
         const F squares = Simd::mul(scale, scale);
-        const size_t at = b * x.rows + row;
+        const size_t at = b * x.rows;
         for (int r = 0; r < Rows; ++r)
           variances[r] = Simd::fma(squares, Simd::set1(scan.powers[at + static_cast<size_t>(r)]),
                                    variances[r]);
@@ -41,10 +41,10 @@ void scan_panel(const HighScan& scan, size_t panel, size_t row, F& not_finite) {
   const size_t left = scan.num_outputs - panel * kPanelRows;
   const size_t lanes = left < kPanelRows ? left : kPanelRows;
   for (int r = 0; r < Rows; ++r) {
-    const size_t at = (row + static_cast<size_t>(r)) * scan.stride + panel;
+    const size_t at = static_cast<size_t>(r) * scan.stride + panel;
     const F approximation = Simd::fma(totals[r], Simd::set1(16.0f), bias);
     const F margin =
-        Simd::mul(Simd::sqrt(variances[r]), Simd::set1(scan.margins[row + static_cast<size_t>(r)]));
+        Simd::mul(Simd::sqrt(variances[r]), Simd::set1(scan.margins[r]));
     const F upper = Simd::add(approximation, margin);
     not_finite = Simd::fma(upper, zero(), not_finite);
     scan.lower[at] = largest_lane(Simd::sub(approximation, margin), lanes);
@@ -53,13 +53,11 @@ void scan_panel(const HighScan& scan, size_t panel, size_t row, F& not_finite) {
 }
 
 bool scan_high(const HighScan& scan) {
-  const size_t rows = scan.inputs->rows;
+  constexpr void (*kFew[])(const HighScan&, size_t, F&) = {scan_panel<1>, scan_panel<2>,
+                                                           scan_panel<3>, scan_panel<4>};
+  static_assert(sizeof kFew / sizeof *kFew == lepton::kScanRows);
   F not_finite = zero();
-  for (size_t panel = 0; panel < scan.num_panels; ++panel) {
-    size_t row = 0;
-    if (rows & 4) scan_panel<4>(scan, panel, row, not_finite), row += 4;
-    if (rows & 2) scan_panel<2>(scan, panel, row, not_finite), row += 2;
-    if (rows & 1) scan_panel<1>(scan, panel, row, not_finite);
-  }
+  for (size_t panel = 0; panel < scan.num_panels; ++panel)
+    kFew[scan.inputs->rows - 1](scan, panel, not_finite);
   return Simd::sum_lanes(not_finite) == 0.0f;
 }

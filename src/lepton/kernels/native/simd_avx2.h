@@ -27,6 +27,7 @@ struct Simd {
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
   static constexpr size_t kQueryTile = 5;
+  static constexpr int kAttendSums = 6;
 
   struct F {
     __m256 lo, hi;

@@ -25,6 +25,7 @@ struct Simd {
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 12;
   static constexpr size_t kQueryTile = 12;
+  static constexpr int kAttendSums = 12;
 
   struct F {
     __m512 v;

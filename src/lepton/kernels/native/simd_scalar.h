@@ -26,6 +26,7 @@ struct Simd {
   static constexpr size_t kFloatRows = 6;
   // Queries that share a load of keys and values.
   static constexpr size_t kQueryTile = 6;
+  static constexpr int kAttendSums = 1;
 
   struct F {
     float lane[16];
