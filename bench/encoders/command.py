@@ -14,6 +14,7 @@ from bench.encoders.suite import EXACT, HALF, MODELS, measure_encoders
 from bench.encoders.texts import WORKLOADS, workloads
 from bench.encoders.together import Together, describe, measure_together
 from lepton.files import replaced
+from lepton.kernels import _native
 from lepton.telemetry.machine import inspect_machine
 
 RESULTS = Path("docs/encoders/results.json")
@@ -69,9 +70,10 @@ def run_retrieval(tell: Callable[[str], object]) -> None:
 def _report(results: dict[str, Any], rounds: int) -> str:
     machine = inspect_machine()
     about = (
-        f"Written by `python -m bench encoders`. {machine.processor}, {machine.threads} threads; "
-        f'medians of {rounds} interleaved rounds, tokenization included. "cosine" is the least '
-        "over all texts to the same weights in float32."
+        f"Written by `python -m bench encoders`. {machine.processor} with "
+        f"{_native.selected_isa()}, {machine.threads} threads; medians of {rounds} interleaved "
+        'rounds, tokenization included. "cosine" is the least over all texts to the same weights '
+        "in float32."
     )
     parts = ["# Encoders beside other engines", "", about]
     titles = {workload.name: workload for workload in workloads()}

@@ -11,14 +11,14 @@ from bench.serving.targets import targets
 
 _INTRODUCTION = """# Serving, measured
 
-Made by `python -m bench serving` from [results.json](results.json): SmolLM2-135M on {processor},
-{threads} threads. Prompts are distinct news articles cut to 250 tokens, 128 tokens are generated
-(`ignore_eos`), greedily; speculation and prefix cache are off unless a row says otherwise. Lepton
-has the Q4_1 file, llama-server Q4_0, its fastest, with 16 slots and its prompt cache off; OpenVINO
-GenAI has no server of its own and runs in process, prefix cache off. Engines take turns, those that
-wait are stopped. A *gap* is a silence between two events of a stream: under load an event carries
-several tokens. Every server has answered 16 streams before. Medians of the rounds, seconds unless a
-unit is given.
+Made by `python -m bench serving` from [results.json](results.json): SmolLM2-135M on {processor}
+with {instruction_set}, {threads} threads. Prompts are distinct news articles cut to 250 tokens,
+128 tokens are generated (`ignore_eos`), greedily; speculation and prefix cache are off unless a row
+says otherwise. Lepton has the Q4_1 file, llama-server Q4_0, its fastest, with 16 slots and its
+prompt cache off; OpenVINO GenAI has no server of its own and runs in process, prefix cache off.
+Engines take turns, those that wait are stopped. A *gap* is a silence between two events of a
+stream: under load an event carries several tokens. Every server has answered 16 streams before.
+Medians of the rounds, seconds unless a unit is given.
 """
 _TITLES = {
     "closed": "16 streams at once",

@@ -176,17 +176,20 @@ def long_prompt(server: Server, prompts: Prompts, long: str) -> Figures:
     }
 
 
-def single(server: Server, prompts: Prompts, tokens: int) -> tuple[Figures, list[str]]:
-    """Prompts one after another, each until it ends; tokens per second and the texts."""
-    seconds, count, texts = 0.0, 0, []
-    for prompt in prompts:
-        body = server.completion(prompt, tokens, ignore_eos=False)
-        report = run(server, [Call(body)])
-        (reply,) = report.replies
-        seconds += reply.ended - reply.events[0]
-        count += reply.tokens - 1
-        texts.append(reply.text)
-    return {"tokens_per_second": count / seconds, "tokens": float(count)}, texts
+@dataclass(frozen=True)
+class Single:
+    """One completion alone: the seconds and tokens after its first token, and its text."""
+
+    seconds: float
+    tokens: int
+    text: str
+
+
+def single(server: Server, prompt: list[int], tokens: int) -> Single:
+    """One prompt until its completion ends."""
+    report = run(server, [Call(server.completion(prompt, tokens, ignore_eos=False))])
+    (reply,) = report.replies
+    return Single(reply.ended - reply.events[0], reply.tokens - 1, reply.text)
 
 
 def overload(server: Server, prompts: Prompts, rate: float, seconds: float) -> Figures:

@@ -154,7 +154,7 @@ TEST_CASE("a split matrix gives the products of a plain one to the bit") {
     const std::vector<float> inputs = random_floats(131 * columns, 23);
     for (const std::string& isa : supported_isas()) {
       for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
-        for (const size_t rows : {1, 2, 3, 4, 5, 7, 64, 131}) {
+        for (const size_t rows : {1, 2, 3, 4, 5, 6, 7, 64, 131}) {
           CAPTURE(isa);
           CAPTURE(static_cast<int>(planes));
           CAPTURE(rows);
@@ -172,8 +172,9 @@ TEST_CASE("a scan finds the largest logits and computes few others") {
   constexpr size_t kOutputs = 8003, kColumns = 256;
   Heads heads(trained_source(kOutputs, kColumns, 24), kOutputs, kColumns,
               random_floats(kOutputs, 25));
-  const std::vector<float> inputs = random_floats(4 * kColumns, 26);
-  const std::vector<std::vector<int32_t>> cases = {{1}, {5}, {1, 1}, {1, 3, 1}, {1, 1, 2, 1}};
+  const std::vector<float> inputs = random_floats(kScanRows * kColumns, 26);
+  const std::vector<std::vector<int32_t>> cases = {
+      {1}, {5}, {1, 1}, {1, 3, 1}, {1, 1, 2, 1}, {2, 1, 1, 1, 1}, {1, 1, 1, 1, 1, 1}};
   for (const std::vector<int32_t>& num_best : cases) {
     for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
       REQUIRE(heads.run(inputs, num_best, planes));
@@ -313,7 +314,8 @@ TEST_CASE("a scan pays for few rows and few of many logits") {
   CHECK(pays(split, {2, 1, 1, 2}));
   CHECK_FALSE(pays(split, {1, 0}));
   CHECK_FALSE(pays(split, {3}));
-  CHECK_FALSE(pays(split, {1, 1, 1, 1, 1}));
+  CHECK(pays(split, std::vector<int32_t>(kScanRows, 1)));
+  CHECK_FALSE(pays(split, std::vector<int32_t>(kScanRows + 1, 1)));
   CHECK_FALSE(pays(plain, {1}));
   CHECK_FALSE(HeadScan::pays(split, 1, nullptr));
 }

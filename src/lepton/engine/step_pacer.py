@@ -26,10 +26,10 @@ _CONTEXT = 2100
 """Near this position attention costs a prompt token of SmolLM2 as much as all else does; where it
 is another one for another model, what is measured makes up for it."""
 _DEARER, _CHEAPER = 0.4, 0.2
-_LONGEST_RATIO = 3.5
+_LONGEST_RATIO = 2.5
 """A step that reads prompts may take so many times as long as one that only decodes, so that
 streams stay even."""
-_LEAST_TARGET_SECONDS = 0.03
+_LEAST_TARGET_SECONDS = 0.02
 """Shorter steps read prompts in pieces too small to be multiplied well."""
 
 

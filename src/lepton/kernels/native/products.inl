@@ -361,6 +361,9 @@ LEPTON_INLINE void prefetch(const uint8_t* p) {
   for (size_t i = 0; i < Bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
 
+// Rows whose totals stay in registers.
+constexpr size_t kFewRows = 6;
+
 // A few rows: codes go from memory to registers, totals stay there.
 template <class Layout, class Dot, Planes P, int Rows>
 void multiply_few(const Product& product, size_t panel, size_t row) {
@@ -481,7 +484,7 @@ void quantized_product(const Product& product) {
   constexpr size_t kPanels = Simd::kPanelTile;
   const size_t rows = product.row_end - product.row_begin;
   size_t panel = 0;
-  if (rows > 4) {
+  if (rows > kFewRows) {
     for (; panel + kPanels <= product.num_panels; panel += kPanels)
       multiply_many<Layout, Dot, P, kPanels>(product, panel);
     for (; panel < product.num_panels; ++panel) multiply_many<Layout, Dot, P, 1>(product, panel);
@@ -489,8 +492,10 @@ void quantized_product(const Product& product) {
   }
   constexpr void (*kFew[])(const Product&, size_t, size_t) = {
       multiply_few<Layout, Dot, P, 1>, multiply_few<Layout, Dot, P, 2>,
-      multiply_few<Layout, Dot, P, 3>, multiply_few<Layout, Dot, P, 4>};
+      multiply_few<Layout, Dot, P, 3>, multiply_few<Layout, Dot, P, 4>,
+      multiply_few<Layout, Dot, P, 5>, multiply_few<Layout, Dot, P, 6>};
   if (rows == 0) return;
+  static_assert(sizeof kFew / sizeof *kFew == kFewRows);
   for (; panel < product.num_panels; ++panel) kFew[rows - 1](product, panel, product.row_begin);
 }
 

@@ -43,8 +43,7 @@ void scan_panel(const HighScan& scan, size_t panel, F& not_finite) {
   for (int r = 0; r < Rows; ++r) {
     const size_t at = static_cast<size_t>(r) * scan.stride + panel;
     const F approximation = Simd::fma(totals[r], Simd::set1(16.0f), bias);
-    const F margin =
-        Simd::mul(Simd::sqrt(variances[r]), Simd::set1(scan.margins[r]));
+    const F margin = Simd::mul(Simd::sqrt(variances[r]), Simd::set1(scan.margins[r]));
     const F upper = Simd::add(approximation, margin);
     not_finite = Simd::fma(upper, zero(), not_finite);
     scan.lower[at] = largest_lane(Simd::sub(approximation, margin), lanes);
@@ -53,8 +52,8 @@ void scan_panel(const HighScan& scan, size_t panel, F& not_finite) {
 }
 
 bool scan_high(const HighScan& scan) {
-  constexpr void (*kFew[])(const HighScan&, size_t, F&) = {scan_panel<1>, scan_panel<2>,
-                                                           scan_panel<3>, scan_panel<4>};
+  constexpr void (*kFew[])(const HighScan&, size_t, F&) = {
+      scan_panel<1>, scan_panel<2>, scan_panel<3>, scan_panel<4>, scan_panel<5>, scan_panel<6>};
   static_assert(sizeof kFew / sizeof *kFew == lepton::kScanRows);
   F not_finite = zero();
   for (size_t panel = 0; panel < scan.num_panels; ++panel)
