@@ -92,3 +92,24 @@ def test_sizes_that_were_not_seen_follow_those_that_were() -> None:
     pacer.note(8, 0.0, 0.004)
     assert pacer.decode_seconds(8) == pytest.approx(0.004)
     assert pacer.decode_seconds(6) < pacer.decode_seconds(8)
+
+
+def test_sizes_between_two_records_are_dear_as_both() -> None:
+    pacer = StepPacer(0.1)
+    pacer.note(1, 0.0, 0.006)
+    pacer.note(16, 0.0, 0.036)  # six times as long, where 4.2 times is usual
+    assert 1.6 * 0.006 < pacer.decode_seconds(4) < 1.6 * 0.036 / 4.2
+
+
+def test_a_slower_machine_is_slower_for_every_size() -> None:
+    pacer = StepPacer(0.1)
+    for _ in range(50):
+        pacer.note(1, 0.0, 0.006)
+        pacer.note(4, 0.0, 0.010)
+    for _ in range(20):
+        pacer.note(1, 0.0, 0.012)
+    assert pacer.decode_seconds(1) == pytest.approx(0.012, rel=0.05)
+    assert pacer.decode_seconds(4) == pytest.approx(0.020, rel=0.1)
+    for _ in range(20):
+        pacer.note(1, 0.0, 0.006)
+    assert pacer.decode_seconds(4) == pytest.approx(0.010, rel=0.1)

@@ -16,7 +16,10 @@ their costs go up in stairs."""
 _FORGET = 512
 """Records not renewed for so many steps in decode are given up, or a bad one might for ever keep
 steps of its size from being tried again."""
-_LEARN = 0.1
+_LEARN = 0.03
+_FOLLOW = 0.2
+"""How soon the machine's pace is believed to have changed: sooner than what a size of steps costs
+beside another, so that a neighbour's load does not count against the sizes that met with it."""
 _OUTLIER = 3.0
 """A step so many times as long as expected counts as that long: the machine was busy elsewhere."""
 _FIRST_TOKENS = 64
@@ -42,7 +45,10 @@ class StepPacer:
     def __init__(self, target_seconds: float) -> None:
         self.target_seconds = target_seconds
         self._decode: dict[int, float] = {}
-        """Seconds of steps that only decode, by their rows or the next larger of ``_ROWS``."""
+        """Seconds of steps that only decode, by their rows or the next larger of ``_ROWS``, at the
+        usual pace."""
+        self._pace = 1.0
+        """How many times as long steps take now."""
         self._renewed: dict[int, int] = {}
         """When, in steps."""
         self._num_decode = 0
@@ -61,7 +67,7 @@ class StepPacer:
         if rows <= 0 or not self._decode:
             return 0.0
         size = _size(rows)
-        return self._expected(size) * _prior(rows) / _prior(size)
+        return self._expected(size) * self._pace * _prior(rows) / _prior(size)
 
     def prefill_seconds(self, prefill_work: float) -> float:
         """Seconds that reading so much prompt is expected to take; 0 when unknown."""
@@ -105,19 +111,31 @@ class StepPacer:
         self._renewed[size] = self._num_decode
         known = self._decode.get(size)
         if known is None:
-            self._decode[size] = seconds
+            self._decode[size] = seconds / self._pace
         else:
-            self._decode[size] += _LEARN * (min(seconds, known * _OUTLIER) - known)
+            self._pace += _FOLLOW * (min(seconds / known, _OUTLIER) - self._pace)
+            usual = min(seconds / self._pace, known * _OUTLIER)
+            self._decode[size] += _LEARN * (usual - known)
         for other, renewed in list(self._renewed.items()):
             if self._num_decode - renewed > _FORGET:
                 del self._renewed[other], self._decode[other]
 
     def _expected(self, size: int) -> float:
-        """Seconds of a step of ``size`` rows, from its own record or that of the nearest size."""
+        """Seconds at the usual pace, by a size's own record or those of its neighbours in size."""
         if size in self._decode:
             return self._decode[size]
-        nearest = min(self._decode, key=lambda other: max(size / other, other / size))
-        return self._decode[nearest] * _prior(size) / _prior(nearest)
+        below = [other for other in self._decode if other < size]
+        above = [other for other in self._decode if other > size]
+        smaller = max(below) if below else min(above)
+        larger = min(above) if above else smaller
+        share = 0.0 if smaller == larger else math.log(size / smaller) / math.log(larger / smaller)
+        beside_prior = (1 - share) * self._beside_prior(smaller) + share * self._beside_prior(
+            larger
+        )
+        return beside_prior * _prior(size)
+
+    def _beside_prior(self, size: int) -> float:
+        return self._decode[size] / _prior(size)
 
 
 def work(start: int, count: int) -> float:
