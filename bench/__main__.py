@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(command, parents=[shared, chosen], help=text)
     serving = commands.add_parser("serving", help="measure servers over HTTP")
     serving.add_argument("--workloads", type=_names, help=f"of {', '.join(SERVING_WORKLOADS)}")
-    rounds = "rounds to reach (3 of closed and lookup, 1 of others)"
+    rounds = "rounds to reach (5 of lookup, 3 of closed, 1 of others)"
     serving.add_argument("--rounds", type=int, help=rounds)
     serving.add_argument("--results", type=Path, help=f"JSON file to add to ({_SERVING_RESULTS})")
     report = commands.add_parser("report", parents=[shared], help="write the report")

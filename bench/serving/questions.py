@@ -16,6 +16,7 @@ _COPYING = {
         "Question: what happened, and who was involved?"
     ),
 }
+FREE_CHAT = "free chat"
 _CHAT = (
     "Tell me a short story about a lighthouse keeper.",
     "How do I learn to play the piano as an adult?",
@@ -31,7 +32,7 @@ def by_kind(model: Model) -> dict[str, list[list[int]]]:
     for number, (kind, form) in enumerate(_COPYING.items()):
         chosen = texts[number * _PER_KIND : (number + 1) * _PER_KIND]
         kinds[kind] = [_conversation(model, form.format(text=text)) for text in chosen]
-    kinds["free chat"] = [_conversation(model, question) for question in _CHAT]
+    kinds[FREE_CHAT] = [_conversation(model, question) for question in _CHAT]
     return kinds
 
 

@@ -36,7 +36,7 @@ SERVING_WORKLOADS = {
     "slo": 1,
     "prefix": 1,
     "long_prompt": 1,
-    "lookup": 3,
+    "lookup": 5,
     "overload": 1,
 }
 """The rounds of each: those of few requests are noisy alone."""
@@ -190,21 +190,21 @@ class Suite:
         """Prompt lookup on and off, one stream."""
 
         def measure(prompts: Prompts) -> Figures:
-            servers = self._lepton("exact", "--no-prefix-cache"), self._lepton("exact")
-            # Prompt by prompt, so that both meet the machine as it is at the time.
-            pairs = [
-                tuple(workloads.single(each, prompt, COMPLETION_TOKENS) for each in servers)
-                for prompt in prompts
-            ]
-            on, off = (
-                sum(one.tokens for one in ones) / sum(one.seconds for one in ones)
-                for ones in zip(*pairs, strict=True)
-            )
+            servers = {"on": self._lepton("exact", "--no-prefix-cache")}
+            servers["off"] = self._lepton("exact")
+            found: dict[str, list[workloads.Single]] = {"on": [], "off": []}
+            for prompt in prompts:
+                # Prompt by prompt, so that both meet the machine as it is at the time, and each
+                # is the first of a pair as often as the other.
+                for name in reversed(found) if len(found["on"]) % 2 else found:
+                    found[name].append(workloads.single(servers[name], prompt, COMPLETION_TOKENS))
+            on, off = map(workloads.speed, found.values())
+            same = [one.text == other.text for one, other in zip(*found.values(), strict=True)]
             return {
                 "tokens_per_second": on,
                 "without_lookup": off,
                 "ratio": on / off,
-                "identical": sum(one.text == other.text for one, other in pairs) / len(pairs),
+                "identical": sum(same) / len(same),
             }
 
         for kind, prompts in questions.by_kind(self._model).items():

@@ -192,6 +192,11 @@ def single(server: Server, prompt: list[int], tokens: int) -> Single:
     return Single(reply.ended - reply.events[0], reply.tokens - 1, reply.text)
 
 
+def speed(singles: Sequence[Single]) -> float:
+    """Tokens per second of all of them."""
+    return sum(each.tokens for each in singles) / sum(each.seconds for each in singles)
+
+
 def overload(server: Server, prompts: Prompts, rate: float, seconds: float) -> Figures:
     """More than a server can bear, for so long; two seconds later one more request."""
     calls = _calls(server, prompts, _times(rate, seconds))
