@@ -361,9 +361,6 @@ LEPTON_INLINE void prefetch(const uint8_t* p) {
   for (size_t i = 0; i < Bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
 
-// Rows whose totals stay in registers.
-constexpr size_t kFewRows = 6;
-
 // A few rows: codes go from memory to registers, totals stay there.
 template <class Layout, class Dot, Planes P, int Rows>
 void multiply_few(const Product& product, size_t panel, size_t row) {
@@ -383,6 +380,13 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
       });
   for (int r = 0; r < Rows; ++r)
     finish_row(product, row + static_cast<size_t>(r), panel, totals[r]);
+}
+
+// All rows, of which there are at most `Rows`.
+template <class Layout, class Dot, Planes P, int Rows>
+LEPTON_INLINE void multiply_all(const Product& product, size_t panel, size_t rows) {
+  if (rows == Rows) return multiply_few<Layout, Dot, P, Rows>(product, panel, product.row_begin);
+  if constexpr (Rows > 1) multiply_all<Layout, Dot, P, Rows - 1>(product, panel, rows);
 }
 
 // Adds one block of `Panels` panels to the totals of `rows` rows, `Tile` (a power of two) at a
@@ -484,19 +488,14 @@ void quantized_product(const Product& product) {
   constexpr size_t kPanels = Simd::kPanelTile;
   const size_t rows = product.row_end - product.row_begin;
   size_t panel = 0;
-  if (rows > kFewRows) {
+  if (rows > Simd::kFewRows) {
     for (; panel + kPanels <= product.num_panels; panel += kPanels)
       multiply_many<Layout, Dot, P, kPanels>(product, panel);
     for (; panel < product.num_panels; ++panel) multiply_many<Layout, Dot, P, 1>(product, panel);
     return;
   }
-  constexpr void (*kFew[])(const Product&, size_t, size_t) = {
-      multiply_few<Layout, Dot, P, 1>, multiply_few<Layout, Dot, P, 2>,
-      multiply_few<Layout, Dot, P, 3>, multiply_few<Layout, Dot, P, 4>,
-      multiply_few<Layout, Dot, P, 5>, multiply_few<Layout, Dot, P, 6>};
-  if (rows == 0) return;
-  static_assert(sizeof kFew / sizeof *kFew == kFewRows);
-  for (; panel < product.num_panels; ++panel) kFew[rows - 1](product, panel, product.row_begin);
+  for (; panel < product.num_panels; ++panel)
+    multiply_all<Layout, Dot, P, Simd::kFewRows>(product, panel, rows);
 }
 
 template <TensorType T>

@@ -21,11 +21,14 @@ struct Simd {
   static constexpr bool kPairProducts = false;
   // Panels that many rows pass together.
   static constexpr size_t kPanelTile = 1;
+  // Rows whose sums stay in registers while weights pass.
+  static constexpr int kFewRows = 1;
   // Rows of a tile of quantized products, and of float ones.
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
   // Queries that share a load of keys and values.
   static constexpr size_t kQueryTile = 6;
+  // Sums of attention that do not wait for one another.
   static constexpr int kAttendSums = 1;
 
   struct F {
