@@ -128,7 +128,7 @@ def test_logits_that_are_held_are_never_overwritten(executor, batch) -> None:
 LOWEST = np.finfo(np.float32).min
 
 
-@pytest.mark.parametrize(("wanted", "best"), [(1, 1), (1, 9), (3, 1), (4, 2)])
+@pytest.mark.parametrize(("wanted", "best"), [(1, 1), (1, 9), (3, 1), (4, 2), (6, 1)])
 def test_the_best_logits_are_those_of_the_full_product(executor, batch, wanted, best) -> None:
     table = np.arange(8, dtype=np.int32)[None]
     scanned = 0
@@ -152,7 +152,8 @@ def test_the_best_logits_are_those_of_the_full_product(executor, batch, wanted, 
 
 
 @pytest.mark.parametrize(
-    ("rows", "num_best"), [([2], [0]), ([1, 2], [1, 0]), ([2], [14]), ([0, 1, 2, 0, 1], [1] * 5)]
+    ("rows", "num_best"),
+    [([2], [0]), ([1, 2], [1, 0]), ([2], [14]), ([0, 1, 2, 0, 1, 2, 0], [1] * 7)],
 )
 def test_logits_that_may_all_matter_are_all_computed(executor, batch, rows, num_best) -> None:
     batch = replace(batch, logit_rows=np.array(rows, np.int32))
