@@ -162,3 +162,21 @@ def test_losses_refusals_memory_and_recovery_are_among_the_targets() -> None:
     assert found["10 × overload: not admitted and told when to retry"] == "97.5%"
     assert found["10 × overload: growth of memory, MiB"] == "3"
     assert found["Two seconds after it: time to first token, s"] == "0.40"
+
+
+def test_aims_tell_lookup_by_kind_and_a_peer_that_serves_nothing_well() -> None:
+    results = ServingResults()
+    for workload, engine, figures in (
+        ("slo", "lepton exact", {"rate": 1.5}),
+        ("slo", "llama-server", {"rate": 0.0}),
+        ("lookup", "edit", {"ratio": 1.9}),
+        ("lookup", "free chat", {"ratio": 1.0}),
+    ):
+        results.samples.append(
+            {"workload": workload, "engine": engine, "round": 1, "figures": figures}
+        )
+    found = {title: (value, aim) for title, value, aim in targets(results)}
+    assert found["Prompt lookup on / off, edit: tokens/s"] == ("1.90", "≥ 1.5")
+    assert found["Prompt lookup on / off, free chat: tokens/s"] == ("1.00", "≥ 0.97")
+    (served,) = (value for title, value in found.items() if "served none well" in title)
+    assert served == ("1.50", "≥ 2 ×")

@@ -17,6 +17,7 @@ _FORGET = 512
 """Records not renewed for so many steps in decode are given up, or a bad one might for ever keep
 steps of its size from being tried again."""
 _LEARN = 0.03
+"""The weight of a step in the record of its size."""
 _FOLLOW = 0.2
 """How soon the machine's pace is believed to have changed: sooner than what a size of steps costs
 beside another, so that a neighbour's load does not count against the sizes that met with it."""
@@ -129,13 +130,8 @@ class StepPacer:
         smaller = max(below) if below else min(above)
         larger = min(above) if above else smaller
         share = 0.0 if smaller == larger else math.log(size / smaller) / math.log(larger / smaller)
-        beside_prior = (1 - share) * self._beside_prior(smaller) + share * self._beside_prior(
-            larger
-        )
-        return beside_prior * _prior(size)
-
-    def _beside_prior(self, size: int) -> float:
-        return self._decode[size] / _prior(size)
+        low, high = (self._decode[other] / _prior(other) for other in (smaller, larger))
+        return ((1 - share) * low + share * high) * _prior(size)
 
 
 def work(start: int, count: int) -> float:
