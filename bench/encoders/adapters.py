@@ -44,6 +44,7 @@ def lepton(folder: Path, _cache: Path, threads: int, **options: Any) -> Embed:
             llms[max_tokens] = LLM(folder, threads=threads, context_length=max_tokens, **options)
         return llms[max_tokens].embed(texts, long_texts="truncate")
 
+    embed(["ready"], 256)
     return embed
 
 
@@ -94,6 +95,9 @@ def openvino(folder: Path, cache: Path, threads: int, *, precision: str = "f32")
     import openvino as ov
 
     core = ov.Core()
+    has_half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and not has_half:
+        raise RuntimeError("this machine has no instructions for products in bfloat16")
     if precision == "int8":
         path = cache / "int8.xml"
         if not path.exists():
@@ -101,7 +105,7 @@ def openvino(folder: Path, cache: Path, threads: int, *, precision: str = "f32")
         model = core.read_model(path)
     else:
         model = core.read_model(_exported(folder, cache))
-    hint = "bf16" if precision in ("bf16", "int8") else "f32"
+    hint = "bf16" if has_half and precision != "f32" else "f32"
 
     def streams_of(number: int) -> Run:
         options = {
@@ -303,7 +307,8 @@ def _quantized(model: Any, folder: Path) -> Any:
 
 
 ENGINES: dict[str, Callable[[Path, Path, int], Embed]] = {
-    "lepton bf16": lambda f, c, t: lepton(f, c, t),
+    "lepton bf16": lambda f, c, t: lepton(f, c, t, dtype="bfloat16"),
+    "lepton int16": lambda f, c, t: lepton(f, c, t, dtype="int16"),
     "lepton int8": lambda f, c, t: lepton(f, c, t, quantize="int8"),
     "lepton float32": lambda f, c, t: lepton(f, c, t, dtype="float32"),
     "openvino bf16": lambda f, c, t: openvino(f, c, t, precision="bf16"),

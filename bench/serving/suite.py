@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bench.machine import same_machine
 from bench.models import MODELS
 from bench.peers import PeerError
 from bench.serving import questions, texts, workloads
@@ -17,9 +18,7 @@ from bench.serving.engines import PLAIN, Engines
 from bench.serving.servers import Server
 from bench.serving.workloads import COMPLETION_TOKENS, PROMPT_TOKENS, Figures, Prompts
 from lepton.files import replaced
-from lepton.kernels import _native
 from lepton.models.loader import Model, load_model
-from lepton.telemetry.machine import inspect_machine
 
 PRECISIONS = ("exact", "fast")
 STREAMS, CROWD = 16, 64
@@ -81,6 +80,7 @@ class Suite:
     """One run of the bench. What an earlier run left in the results is not measured again."""
 
     def __init__(self, results: ServingResults, file: Path, tell: Tell) -> None:
+        results.machine = same_machine(results.machine, file)
         self._results = results
         self._file = file
         self._tell = tell
@@ -88,12 +88,6 @@ class Suite:
         self._prompts = texts.prompts(self._model.tokenizer, PROMPT_TOKENS)
         self._engines = Engines(self._next_prompts(STREAMS))
         self._lepton = self._engines.lepton
-        machine = inspect_machine()
-        results.machine = {
-            "processor": machine.processor,
-            "instruction_set": _native.selected_isa(),
-            "threads": machine.threads,
-        }
 
     def close(self) -> None:
         """End every process."""

@@ -172,6 +172,8 @@ def test_smaller_types_are_close(variant, saved) -> None:
         for isa in isas():
             byte = NativeEncoder(model, quantize="int8", isa=isa).forward(batch_of(ids), None)
             assert cosines(byte, expected).min() > 0.98
+            word = NativeEncoder(model, dtype="int16", isa=isa).forward(batch_of(ids), None)
+            assert cosines(word, expected).min() > 0.99999
         if _native.has_bfloat16_products():
             half = NativeEncoder(model, dtype="bfloat16").forward(batch_of(ids), None)
             assert cosines(half, expected).min() > 0.999
@@ -179,7 +181,7 @@ def test_smaller_types_are_close(variant, saved) -> None:
 
 @pytest.mark.parametrize("variant", ["bert", "modernbert", "qwen3"])
 @pytest.mark.parametrize("quantize", ["none", "int8"])
-@pytest.mark.parametrize("dtype", ["float32", "auto"])
+@pytest.mark.parametrize("dtype", ["float32", "int16", "auto"])
 def test_the_memory_planned_for_weights_is_what_they_take(variant, quantize, dtype, saved) -> None:
     folder, _ = saved(variant)
     with load_encoder(folder) as model:

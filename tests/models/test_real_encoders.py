@@ -83,7 +83,12 @@ def expected_minilm() -> Iterator[tuple[str, np.ndarray]]:
 
 @pytest.mark.parametrize(
     ("options", "least"),
-    [({"dtype": "float32"}, 0.999999), ({}, 0.9999), ({"quantize": "int8"}, 0.99)],
+    [
+        ({"dtype": "float32"}, 0.999999),
+        ({"dtype": "int16"}, 0.99999),
+        ({}, 0.9999),
+        ({"quantize": "int8"}, 0.99),
+    ],
 )
 def test_minilm_is_that_of_transformers(expected_minilm, options, least) -> None:
     path, expected = expected_minilm
@@ -174,7 +179,12 @@ def expected_e5() -> tuple[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("options", "least"),
-    [({"dtype": "float32"}, 0.999999), ({}, 0.999), ({"quantize": "int8"}, 0.99)],
+    [
+        ({"dtype": "float32"}, 0.999999),
+        ({"dtype": "int16"}, 0.9999),
+        ({}, 0.999),
+        ({"quantize": "int8"}, 0.99),
+    ],
 )
 def test_e5_is_its_dequantized_float32(expected_e5, options, least) -> None:
     path, expected = expected_e5

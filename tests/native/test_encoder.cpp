@@ -12,7 +12,8 @@
 namespace lepton {
 namespace {
 
-constexpr DenseType kTypes[] = {DenseType::kFloat32, DenseType::kBFloat16, DenseType::kInt8};
+constexpr DenseType kTypes[] = {DenseType::kFloat32, DenseType::kBFloat16, DenseType::kInt8,
+                                DenseType::kInt16};
 
 // Calls check(kernels) for each instruction set, without and with the instructions for bf16.
 template <class Check>
@@ -30,7 +31,7 @@ template <class Check>
 void for_every_type(const Check& check) {
   for (const std::string& isa : supported_isas())
     for (const DenseType type : kTypes) {
-      const EncoderKernels& kernels = encoder_kernels(isa, type != DenseType::kFloat32);
+      const EncoderKernels& kernels = encoder_kernels(isa, type == DenseType::kBFloat16);
       if (kernels.multiply[static_cast<size_t>(type)] == nullptr) continue;
       CAPTURE(isa);
       CAPTURE(static_cast<int>(type));
@@ -106,7 +107,7 @@ TEST_CASE("products of encoders are those of plain arithmetic, and rows do not m
     const DenseMatrix& matrix = *linear.matrix;
     linear.bias.resize(matrix.panels() * 16);
     const std::vector<float> x = random_floats(kRows * kPadded, 6);
-    const size_t stride = type == DenseType::kInt8 ? kPadded : kPadded * sizeof(float);
+    const size_t stride = kPadded * 4 / inputs_per_step(type);
     AlignedBuffer operand(kRows * stride);
     std::vector<QuantizedRow> quantized(kRows);
     std::vector<double> exact(kRows * kPadded);
@@ -119,10 +120,13 @@ TEST_CASE("products of encoders are those of plain arithmetic, and rows do not m
         for (size_t c = 0; c < kInputs; ++c) exact[r * kPadded + c] = row[c];
         continue;
       }
-      auto* whole = reinterpret_cast<int8_t*>(target);
-      quantized[r] = kernels.quantize(row.data(), kInputs, whole);
+      auto* bytes = reinterpret_cast<int8_t*>(target);
+      auto* words = reinterpret_cast<int16_t*>(target);
+      quantized[r] = type == DenseType::kInt8 ? kernels.quantize(row.data(), kInputs, bytes)
+                                              : kernels.quantize_words(row.data(), kInputs, words);
       for (size_t c = 0; c < kInputs; ++c) {
-        exact[r * kPadded + c] = double{quantized[r].scale} * whole[c] + quantized[r].middle;
+        const int whole = type == DenseType::kInt8 ? bytes[c] : words[c];
+        exact[r * kPadded + c] = double{quantized[r].scale} * whole + quantized[r].middle;
         CHECK(std::abs(exact[r * kPadded + c] - row[c]) <= 0.51 * quantized[r].scale);
       }
     }
@@ -153,11 +157,55 @@ TEST_CASE("products of encoders are those of plain arithmetic, and rows do not m
         double sum = linear.bias[o], rounding = 1e-5;
         for (size_t c = 0; c < kInputs; ++c) {
           sum += exact[r * kPadded + c] * 0.3f * weights[o * kInputs + c];
-          if (type == DenseType::kInt8) rounding += std::abs(exact[r * kPadded + c]) * 0.3 / 254;
+          const double step = type == DenseType::kInt8    ? 0.3 / 254
+                              : type == DenseType::kInt16 ? 0.3 / 10000
+                                                          : 0.0;
+          rounding += std::abs(exact[r * kPadded + c]) * step;
         }
         CHECK(std::abs(out[r * kPadded + o] - sum) <= rounding);
       }
     }
+  });
+}
+
+TEST_CASE("no sum of products of words leaves 32 bits") {
+  // Rows that are as long as they may be and point the same way as the weights.
+  constexpr size_t kInputs = 4096;
+  const auto flat = [](size_t) { return 1.0f; };
+  const auto steep = [](size_t c) { return c == 7 ? 1.0f : 1e-3f; };
+  const auto waving = [](size_t c) { return std::sin(static_cast<float>(c)); };
+  for_every_table([&](const EncoderKernels& kernels) {
+    const auto check = [&](const auto& shape) {
+      std::vector<float> x(kInputs);
+      double expected = 0.0;
+      for (size_t c = 0; c < kInputs; ++c) {
+        x[c] = shape(c);
+        expected += double{x[c]} * x[c];
+      }
+      DenseMatrix matrix(DenseType::kInt16, 1, kInputs);
+      matrix.pack_rows(0, x.data(), 1);
+      std::vector<int16_t> words(kInputs);
+      const QuantizedRow quantized = kernels.quantize_words(x.data(), kInputs, words.data());
+      const float bias[16] = {};
+      float out[16];
+      DenseProduct product{};
+      product.input = reinterpret_cast<const uint8_t*>(words.data());
+      product.rows = 1;
+      product.steps = matrix.steps();
+      product.panels = matrix.panel(0);
+      product.panel_bytes = matrix.panel_bytes();
+      product.num_panels = 1;
+      product.bias = bias;
+      product.scales = matrix.scales();
+      product.sums = matrix.sums();
+      product.quantized = &quantized;
+      product.output = reinterpret_cast<uint8_t*>(out);
+      kernels.multiply[static_cast<size_t>(DenseType::kInt16)](product);
+      CHECK(std::abs(out[0] / expected - 1.0) < 2e-3);
+    };
+    check(flat);
+    check(steep);
+    check(waving);
   });
 }
 
@@ -170,6 +218,9 @@ TEST_CASE("rows that hold one number, or none, are quantized") {
       CHECK(found.sum == 0);
       CHECK(found.scale == 0.0f);
       CHECK(found.middle == value);
+      int16_t words[32];
+      const QuantizedRow wide = kernels.quantize_words(row.data(), 32, words);
+      CHECK(std::abs(wide.scale * static_cast<float>(words[5]) - value) <= 1e-4f * std::abs(value));
     }
   });
 }
@@ -241,7 +292,9 @@ TEST_CASE("rounded programs stay near the one in float32") {
   const std::vector<float> expected = vectors_of(*exact, lengths);
   for_every_type([&](const std::string& isa, DenseType type) {
     const std::vector<float> actual = vectors_of(*small_program(isa, type, 1), lengths);
-    const double limit = type == DenseType::kFloat32 ? 1e-4 : 0.1;
+    const double limit = type == DenseType::kFloat32 ? 1e-4
+                         : type == DenseType::kInt16 ? 3e-3
+                                                     : 0.1;
     for (size_t i = 0; i < actual.size(); ++i) CHECK(std::abs(actual[i] - expected[i]) < limit);
   });
 }

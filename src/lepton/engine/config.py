@@ -82,7 +82,7 @@ class EngineConfig:
     """What float weights become when they are loaded; quantized ones always stay as they are."""
     dtype: Dtype = "auto"
     """Encoders alone: what states and float weights are multiplied in. ``auto`` is bfloat16 where
-    the machine has instructions for it."""
+    the machine has instructions for it, int16 elsewhere."""
     executor: ExecutorKind | ExecutorFactory = "native"
     """By name, or a function of the model and the number of blocks."""
 

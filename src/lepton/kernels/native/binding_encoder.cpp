@@ -45,7 +45,8 @@ Choice parse(const std::string& name, std::initializer_list<std::pair<const char
 DenseType parse_type(const std::string& name) {
   return parse<DenseType>(name, {{"float32", DenseType::kFloat32},
                                  {"bfloat16", DenseType::kBFloat16},
-                                 {"int8", DenseType::kInt8}});
+                                 {"int8", DenseType::kInt8},
+                                 {"int16", DenseType::kInt16}});
 }
 
 Activation parse_activation(const std::string& name) {

@@ -23,7 +23,7 @@ DenseMatrix::DenseMatrix(DenseType type, size_t rows, size_t columns)
   if (rows == 0 || columns == 0 || rows > kLargestSide || columns > kLargestSide)
     throw std::invalid_argument("matrix dimensions must be between 1 and 2^31");
   data_ = AlignedBuffer::on_shared_pages(panels() * panel_bytes());
-  if (type != DenseType::kInt8) return;
+  if (!has_scales(type)) return;
   scales_.resize(panels() * 16, 0.0f);
   sums_.resize(panels() * 16, 0.0f);
 }
@@ -34,14 +34,8 @@ void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
   const size_t inputs = inputs_per_step(type_), element = 4 / inputs;
   for (size_t r = first; r < first + count; ++r, source += columns_) {
     uint8_t* target = data_.data() + r / 16 * panel_bytes() + r % 16 * 4;
-    float inverse = 0.0f;
+    const float inverse = has_scales(type_) ? steps_of_one(source) : 0.0f;
     int64_t sum = 0;
-    if (type_ == DenseType::kInt8) {
-      float largest = 0.0f;
-      for (size_t c = 0; c < columns_; ++c) largest = std::max(largest, std::fabs(source[c]));
-      scales_[r] = largest / 127.0f;
-      inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-    }
     for (size_t c = 0; c < columns_; ++c) {
       uint8_t* at = target + c / inputs * 64 + c % inputs * element;
       if (type_ == DenseType::kFloat32) {
@@ -50,13 +44,30 @@ void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
         const uint16_t half = float_to_bfloat16(source[c]);
         std::memcpy(at, &half, sizeof half);
       } else {
-        const auto whole = static_cast<int8_t>(std::nearbyint(source[c] * inverse));
-        *at = static_cast<uint8_t>(whole);
+        // The first bytes of a little-endian number, as many as the type has.
+        const auto whole = static_cast<int32_t>(std::nearbyint(source[c] * inverse));
+        std::memcpy(at, &whole, element);
         sum += whole;
       }
     }
-    if (type_ == DenseType::kInt8) sums_[r] = scales_[r] * static_cast<float>(sum);
+    if (!has_scales(type_)) continue;
+    scales_[r] = inverse > 0.0f ? 1.0f / inverse : 0.0f;
+    sums_[r] = scales_[r] * static_cast<float>(sum);
   }
+}
+
+float DenseMatrix::steps_of_one(const float* row) const {
+  float largest = 0.0f;
+  for (size_t c = 0; c < columns_; ++c) largest = std::max(largest, std::fabs(row[c]));
+  if (!(largest > 0x1p-110f)) return 0.0f;
+  if (type_ == DenseType::kInt8) return 127.0f / largest;
+  double squares = 0.0;
+  for (size_t c = 0; c < columns_; ++c) {
+    const double part = double{row[c]} / double{largest};
+    squares += part * part;
+  }
+  const auto length = static_cast<float>(std::sqrt(squares));
+  return std::min(32767.0f, longest_words(columns_) / length) / largest;
 }
 
 VectorTable::VectorTable(DenseType type, size_t rows, size_t columns)

@@ -27,7 +27,8 @@ class DenseMatrix {
   size_t panel_bytes() const { return steps_ * 64; }
   size_t bytes() const { return data_.size() + 2 * scales_.size() * sizeof(float); }
   const uint8_t* panel(size_t index) const { return data_.data() + index * panel_bytes(); }
-  // The scale and the sum of the rounded weights of each output, in whole panels; int8 alone.
+  // The scale and the sum of the rounded weights of each output, in whole panels; of whole numbers
+  // alone.
   const float* scales() const { return scales_.data(); }
   const float* sums() const { return sums_.data(); }
 
@@ -36,6 +37,9 @@ class DenseMatrix {
   size_t rows_, columns_, steps_;
   AlignedBuffer data_;
   std::vector<float> scales_, sums_;
+
+  // How many steps of a whole number one is, for a row of weights.
+  float steps_of_one(const float* row) const;
 };
 
 // Vectors [rows, columns] to look up, row by row in memory, in float32 or bf16.

@@ -95,7 +95,7 @@ struct EncoderProgram::Workspace {
   ByteRows mixed;                        // what attention gives
   ByteRows inner;                        // of an MLP
   ByteRows delta;                        // float: what is added to the state
-  std::vector<QuantizedRow> quantized;   // the rows of an operand in int8
+  std::vector<QuantizedRow> quantized;   // the rows of an operand of whole numbers
   std::vector<AlignedBuffer> scratch;    // per thread of the team
   std::vector<std::vector<float>> line;  // one row of floats, per thread of the team
 };
@@ -121,9 +121,9 @@ EncoderProgram::EncoderProgram(std::shared_ptr<ThreadPool> threads, size_t hidde
     : threads_(std::move(threads)),
       hidden_(hidden),
       type_(type),
-      kernels_(encoder_kernels(isa, type != DenseType::kFloat32)),
+      kernels_(encoder_kernels(isa, type == DenseType::kBFloat16 || type == DenseType::kInt8)),
       operand_element_(4 / inputs_per_step(type)),
-      half_(type != DenseType::kFloat32 && kernels_.attend_half != nullptr) {
+      half_(kernels_.attend_half != nullptr) {
   check(hidden > 0, "hidden must be positive");
   check(kernels_.multiply[static_cast<size_t>(type)] != nullptr,
         "this machine has no instructions for products in bfloat16");
@@ -313,8 +313,10 @@ void EncoderProgram::emit(const float* x, size_t row, size_t count, Workspace& w
     std::memcpy(target, x, padded * sizeof(float));
   else if (type_ == DenseType::kBFloat16)
     kernels_.to_half(x, padded, reinterpret_cast<uint16_t*>(target));
-  else
+  else if (type_ == DenseType::kInt8)
     work.quantized[row] = kernels_.quantize(x, count, reinterpret_cast<int8_t*>(target));
+  else
+    work.quantized[row] = kernels_.quantize_words(x, count, reinterpret_cast<int16_t*>(target));
 }
 
 // Ends a stage and begins the next: adds what the stage gave to the state, normalizes it, and makes
@@ -369,7 +371,7 @@ void EncoderProgram::multiply(const DenseLinear& linear, size_t rows, Activation
     product.panel_bytes = matrix.panel_bytes();
     product.num_panels = count;
     product.bias = linear.bias.data() + panel * 16;
-    if (type_ == DenseType::kInt8) {
+    if (has_scales(type_)) {
       product.scales = matrix.scales() + panel * 16;
       product.sums = matrix.sums() + panel * 16;
       product.quantized = work.quantized.data() + row_begin;
@@ -434,7 +436,7 @@ void EncoderProgram::attend(const Layer& layer, const Group& group, const TextBa
            work, team);
   rotate(s, group, batch, work, team);
   // In bf16 the result is the operand of the next product as it is.
-  ByteRows& mixed = type_ == DenseType::kInt8 ? work.mixed : work.operand;
+  ByteRows& mixed = has_scales(type_) ? work.mixed : work.operand;
   mixed.reserve(group.rows, padded * element);
   size_t longest = 0;
   for (size_t t = group.first_text; t < group.last_text; ++t)
@@ -469,14 +471,14 @@ void EncoderProgram::attend(const Layer& layer, const Group& group, const TextBa
       kernel(item);
     }
   });
-  if (padded != width || type_ == DenseType::kInt8) {
-    if (type_ == DenseType::kInt8) work.operand.reserve(group.rows, padded * operand_element_);
+  if (padded != width || has_scales(type_)) {
+    if (has_scales(type_)) work.operand.reserve(group.rows, padded * operand_element_);
     team.each(group.rows, kRowGrain, [&](size_t begin, size_t end, size_t worker) {
       std::vector<float>& line = work.line[worker];
       line.resize(std::max(line.size(), padded));
       for (size_t r = begin; r < end; ++r) {
         std::memset(mixed.row(r) + width * element, 0, (padded - width) * element);
-        if (type_ != DenseType::kInt8) continue;
+        if (!has_scales(type_)) continue;
         const float* x = mixed.row<float>(r);
         if (half_) {
           kernels_.from_half(mixed.row<uint16_t>(r), padded, line.data());

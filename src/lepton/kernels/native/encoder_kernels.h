@@ -12,10 +12,23 @@ namespace lepton {
 //   kFloat32   a step is one input
 //   kBFloat16  two inputs
 //   kInt8      four inputs; weights have a scale per output, rows a scale and a middle per row
-enum class DenseType { kFloat32, kBFloat16, kInt8 };
+//   kInt16     two inputs; weights have a scale per output, rows a scale per row
+enum class DenseType { kFloat32, kBFloat16, kInt8, kInt16 };
 
 constexpr size_t inputs_per_step(DenseType type) {
-  return type == DenseType::kInt8 ? 4 : type == DenseType::kBFloat16 ? 2 : 1;
+  return type == DenseType::kInt8 ? 4 : type == DenseType::kFloat32 ? 1 : 2;
+}
+
+// Whether weights and states are whole numbers times scales.
+constexpr bool has_scales(DenseType type) {
+  return type == DenseType::kInt8 || type == DenseType::kInt16;
+}
+
+// The greatest Euclidean length of a row of so many int16 numbers, of weights or states alike,
+// before they are rounded: by the inequality of Cauchy and Schwarz no sum of products then leaves
+// 32 bits. Rounding adds at most half of √columns to it.
+inline float longest_words(size_t columns) {
+  return 46294.0f - 0.5f * __builtin_sqrtf(static_cast<float>(columns));
 }
 
 // What the whole numbers q of a row in int8 stand for: scale · q + middle. Values after a norm or
@@ -40,9 +53,9 @@ struct DenseProduct {
   size_t panel_bytes;
   size_t num_panels;
   const float* bias;              // [num_panels * 16]
-  const float* scales;            // int8: [num_panels * 16]
-  const float* sums;              // int8: [num_panels * 16], of each output's weights
-  const QuantizedRow* quantized;  // int8: [rows]
+  const float* scales;            // whole numbers: [num_panels * 16]
+  const float* sums;              // whole numbers: [num_panels * 16], of each output's weights
+  const QuantizedRow* quantized;  // whole numbers: [rows]
   uint8_t* output;                // [rows], of whole panels
   size_t output_stride;           // bytes
   bool half_output;               // bf16, otherwise float32
@@ -72,7 +85,7 @@ size_t attention_scratch_bytes(size_t tokens, size_t head_dim);
 struct EncoderKernels {
   const char* name;
   // By DenseType; null where the machine lacks the instructions.
-  void (*multiply[3])(const DenseProduct&);
+  void (*multiply[4])(const DenseProduct&);
   // On float32, and on bf16 where the machine has instructions for it.
   void (*attend)(const EncoderAttention&);
   void (*attend_half)(const EncoderAttention&);
@@ -88,6 +101,8 @@ struct EncoderKernels {
   // Whole numbers of at most 127 that stand for x, which is zero-padded to a multiple of 16; so
   // are they.
   QuantizedRow (*quantize)(const float* x, size_t count, int8_t* y);
+  // The same in 16 bits, around zero and no longer than longest_words(count).
+  QuantizedRow (*quantize_words)(const float* x, size_t count, int16_t* y);
   // gate = activation(gate) · up, for a multiple of 16 values.
   void (*gate)(Activation activation, const float* up, size_t count, float* gate);
 };

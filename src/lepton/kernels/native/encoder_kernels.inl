@@ -28,7 +28,7 @@ constexpr size_t kStepBytes = 64;
 
 constexpr lepton::EncoderKernels kEncoderTable = {
     kHalfProducts ? "avx512bf16" : Simd::kName,
-    {multiply<FloatStep>, half_product(), multiply<ByteStep>},
+    {multiply<FloatStep>, half_product(), multiply<ByteStep>, multiply<WordStep>},
     attend<FloatStep>,
     half_attention(),
     layer_norm,
@@ -37,6 +37,7 @@ constexpr lepton::EncoderKernels kEncoderTable = {
     to_half,
     from_half,
     quantize,
+    quantize_words,
     gate,
 };
 

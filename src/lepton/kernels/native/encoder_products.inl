@@ -66,6 +66,19 @@ struct ByteStep {
 #endif
 };
 
+struct WordStep {
+  static constexpr size_t kElement = 2, kInputs = 2;
+  static constexpr bool kInteger = true;
+  static constexpr int kBias = 0;
+  using Sum = I;
+  using Weights = B;
+  static LEPTON_INLINE Sum start() { return Simd::set1(0); }
+  static LEPTON_INLINE Weights load(const uint8_t* p) { return Simd::load_bytes(p); }
+  static LEPTON_INLINE Sum add(Sum sum, const Weights& weights, const uint8_t* four) {
+    return Simd::dot_words(sum, weights, reinterpret_cast<const int16_t*>(four));
+  }
+};
+
 // Sums of `R` rows at `a` with `P` panels at `w`, to result [R, P]. They stay in registers because
 // nothing else knows where `sums` lies. With `Ahead` the panels behind these are fetched into the
 // second-level cache meanwhile: a few rows pass over weights faster than the hardware, which stops

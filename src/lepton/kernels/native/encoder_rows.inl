@@ -140,6 +140,28 @@ QuantizedRow quantize(const float* x, size_t count, int8_t* y) {
   return {nothing ? 0.0f : reach / 127.0f, middle, sum};
 }
 
+QuantizedRow quantize_words(const float* x, size_t count, int16_t* y) {
+  F most = zero();
+  for (size_t i = 0; i < count; i += kLanes) most = Simd::max(most, Simd::abs(Simd::load(x + i)));
+  const float largest = Simd::max_lanes(most);
+  const bool nothing = !(largest > 0x1p-110f);
+  const F parts = Simd::set1(nothing ? 0.0f : 1.0f / largest);
+  F squares = zero();
+  for (size_t i = 0; i < count; i += kLanes) {
+    const F part = Simd::mul(Simd::load(x + i), parts);
+    squares = Simd::fma(part, part, squares);
+  }
+  // What the largest number becomes.
+  const float length = __builtin_sqrtf(Simd::sum_lanes(squares));
+  const float steps =
+      nothing ? 1.0f : __builtin_fminf(32767.0f, lepton::longest_words(count) / length);
+  for (size_t i = 0; i < count; i += kLanes)
+    Simd::store_int16(
+        y + i, Simd::round(Simd::mul(Simd::mul(Simd::load(x + i), parts), Simd::set1(steps))));
+  for (size_t i = count; i % kLanes != 0; ++i) y[i] = 0;
+  return {nothing ? 0.0f : largest / steps, 0.0f, 0};
+}
+
 template <Activation A>
 void gate_with(const float* up, size_t count, float* gate) {
   for (size_t i = 0; i < count; i += kLanes)

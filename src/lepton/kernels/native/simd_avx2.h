@@ -123,6 +123,10 @@ struct Simd {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
 
+  static void store_int16(int16_t* p, I v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8));
+  }
   static F load_f16(const uint16_t* p) {
     const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return {_mm256_cvtph_ps(_mm256_castsi256_si128(v)),
@@ -196,7 +200,16 @@ struct Simd {
   }
   static B signed_operand(B w) { return bit_xor(w, 0x80); }
   static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
+  static I dot_words(I sum, B w, const int16_t* a) {
+    const __m256i two = broadcast4(a);
+    return {_mm256_dpwssd_avx_epi32(sum.lo, w.lo, two), _mm256_dpwssd_avx_epi32(sum.hi, w.hi, two)};
+  }
 #else
+  static I dot_words(I sum, B w, const int16_t* a) {
+    const __m256i two = broadcast4(a);
+    return {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(w.lo, two)),
+            _mm256_add_epi32(sum.hi, _mm256_madd_epi16(w.hi, two))};
+  }
   // sum[c] += w[4c] a[0] + … + w[4c + 3] a[3], both signed and at most 127: pairs of products of
   // magnitudes fit in 16 bits.
   static I dot_magnitudes(I sum, B w, const int8_t* a) {

@@ -89,6 +89,9 @@ struct Simd {
   static void store_int8(int8_t* p, I v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v.v));
   }
+  static void store_int16(int16_t* p, I v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(v.v));
+  }
   // Stores 32 codes and sums them by halves.
   static void store_and_sum(int8_t* p, I a, I b, int32_t (&sums)[2]) {
     const __m256i bytes = _mm256_inserti128_si256(
@@ -180,6 +183,11 @@ struct Simd {
   }
   static B signed_operand(B w) { return bit_xor(w, 0x80); }
   static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
+  static I dot_words(I sum, B w, const int16_t* a) {
+    int32_t two;
+    std::memcpy(&two, a, sizeof two);
+    return {_mm512_dpwssd_epi32(sum.v, w.v, _mm512_set1_epi32(two))};
+  }
 };
 
 }  // namespace

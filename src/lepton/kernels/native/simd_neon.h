@@ -155,6 +155,9 @@ struct Simd {
     };
     vst1q_s8(p, vcombine_s8(vqmovn_s16(words(0)), vqmovn_s16(words(2))));
   }
+  static void store_int16(int16_t* p, I v) {
+    for (int i = 0; i < 4; ++i) vst1_s16(p + 4 * i, vqmovn_s32(v.part[i]));
+  }
 
   static F load_f16(const uint16_t* p) {
     return map<F>([&](int i) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i))); });
@@ -226,6 +229,16 @@ struct Simd {
   }
   static B signed_operand(B w) { return w; }
   static I dot_s8(I sum, B w, const int8_t* a) { return dot(sum, w, a); }
+  static I dot_words(I sum, B w, const int16_t* a) {
+    int32_t two;
+    std::memcpy(&two, a, sizeof two);
+    const int16x8_t b = vreinterpretq_s16_s32(vdupq_n_s32(two));
+    return map<I>([&](int i) {
+      const int16x8_t words = vreinterpretq_s16_u8(w.part[i]);
+      const int32x4_t low = vmull_s16(vget_low_s16(words), vget_low_s16(b));
+      return vaddq_s32(sum.part[i], vpaddq_s32(low, vmull_high_s16(words, b)));
+    });
+  }
 };
 
 }  // namespace

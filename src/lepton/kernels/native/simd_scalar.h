@@ -177,6 +177,13 @@ struct Simd {
       p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x);
     }
   }
+  // Saturates to int16.
+  [[gnu::noinline]] static void store_int16(int16_t* p, I v) {
+    for (int i = 0; i < 16; ++i) {
+      const int32_t x = v.lane[i];
+      p[i] = static_cast<int16_t>(x < -32768 ? -32768 : x > 32767 ? 32767 : x);
+    }
+  }
 
   static F load_f16(const uint16_t* p) {
     return map([&](int i) { return lepton::half_to_float(p[i]); });
@@ -249,6 +256,16 @@ struct Simd {
     for (int c = 0; c < 16; ++c)
       for (int j = 0; j < 4; ++j) sum.lane[c] += static_cast<int8_t>(w.lane[4 * c + j]) * a[j];
     return sum;
+  }
+  // sum[c] += w[2c] a[0] + w[2c + 1] a[1]: weights and activations of 16 bits, whose products may
+  // wrap around where a row holds a NaN.
+  [[gnu::noinline]] static I dot_words(I sum, B w, const int16_t* a) {
+    int16_t words[32];
+    std::memcpy(words, w.lane, sizeof words);
+    return map_integers([&](int c) {
+      const auto product = [&](int j) { return static_cast<uint32_t>(words[2 * c + j] * a[j]); };
+      return static_cast<uint32_t>(sum.lane[c]) + product(0) + product(1);
+    });
   }
 };
 

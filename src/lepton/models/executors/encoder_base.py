@@ -10,9 +10,10 @@ import numpy as np
 from lepton.models.executors.base import Float32Array, Int32Array
 from lepton.models.stages import PoolingKind
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+Dtype = Literal["auto", "float32", "bfloat16", "int16"]
 """What float weights and states are multiplied in; ``auto`` is bfloat16 where the machine has
-instructions for it, and float32 elsewhere."""
+instructions for it, and int16 elsewhere: whole numbers with a scale for each output and token,
+closer to float32 than bfloat16."""
 
 
 @dataclass(frozen=True)

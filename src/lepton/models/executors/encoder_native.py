@@ -50,9 +50,9 @@ class NativeEncoder:
     """The executor users run: one native call per batch, with the interpreter lock released.
 
     Weights are rounded to ``dtype`` when they are loaded, and so are states before each product;
-    sums, norms and what is added from layer to layer are float32. With ``quantize`` int8 a weight
-    is a whole number times a scale for each output, a state one times a scale plus a middle for
-    each token.
+    sums, norms and what is added from layer to layer are float32. In int16 a weight is a whole
+    number times a scale for each output, a state one times a scale for each token; with
+    ``quantize`` int8 a state is one times a scale plus a middle.
     """
 
     def __init__(

@@ -16,13 +16,13 @@ from lepton.models.stages import Attention, Embed, GatedMlp, Linear, Mlp, Stage
 if TYPE_CHECKING:
     from lepton.models.encoder_loader import EncoderNetwork
 
-ProductType = Literal["float32", "bfloat16", "int8"]
+ProductType = Literal["float32", "bfloat16", "int8", "int16"]
 
 _STEP_BYTES = 4
 """Of one output, in one step along the inputs."""
 _OUTPUT_BYTES = 8
-"""Of one output in int8: its scale and the sum of its weights."""
-_ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+"""Of one output in whole numbers: its scale and the sum of its weights."""
+_ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int16": 2}
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class EncoderTypes:
 def choose_types(dtype: Dtype, quantize: Quantize, isa: str = "") -> EncoderTypes:
     """The types for these choices on this machine."""
     if dtype == "auto":
-        dtype = "bfloat16" if _native.has_bfloat16_products(isa) else "float32"
-    return EncoderTypes("int8" if quantize == "int8" else dtype, dtype)
+        dtype = "bfloat16" if _native.has_bfloat16_products(isa) else "int16"
+    table: Literal["float32", "bfloat16"] = "bfloat16" if dtype == "bfloat16" else "float32"
+    return EncoderTypes("int8" if quantize == "int8" else dtype, table)
 
 
 def joined_linears(stage: Stage) -> list[tuple[Linear, ...]]:
@@ -74,7 +75,7 @@ def _sizes(network: EncoderNetwork, types: EncoderTypes) -> Iterator[int]:
             rows = math.ceil(outputs / PANEL_ROWS) * PANEL_ROWS
             steps = math.ceil(columns * _ELEMENT_BYTES[types.product] / _STEP_BYTES)
             yield rows * steps * _STEP_BYTES
-            if types.product == "int8":
+            if types.product in ("int8", "int16"):
                 yield rows * _OUTPUT_BYTES
 
 
