@@ -50,7 +50,7 @@ class EngineProcess:
 
     def __init__(self, name: str, model: Path, cache: Path, threads: int) -> None:
         cache.mkdir(parents=True, exist_ok=True)
-        self._name = name
+        self._name, self._log = name, cache / f"{name}.log".replace(" ", "-")
         python, environment = sys.executable, dict(os.environ)
         if not name.startswith("lepton"):
             _PEERS.prepare()
@@ -61,7 +61,7 @@ class EngineProcess:
             [*command, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=(cache / f"{name}.log".replace(" ", "-")).open("w"),
+            stderr=self._log.open("w"),
             text=True,
             env=environment,
         )
@@ -86,7 +86,9 @@ class EngineProcess:
         line = self._process.stdout.readline()
         if not line:
             status = self._process.wait()
-            raise RuntimeError(f"{self._name} has ended with status {status}; see its log")
+            last = self._log.read_text("utf-8", "replace").strip().split("\n")[-1]
+            reason = last or f"it has ended with status {status}"
+            raise RuntimeError(f"{self._name}: {reason} (see {self._log})")
         return dict(json.loads(line))
 
 
@@ -111,7 +113,7 @@ def measure_encoders(
             try:
                 processes[name] = EngineProcess(name, path, cache, threads)
             except RuntimeError as error:
-                tell(f"{name} is left out: {error} ({cache})")
+                tell(f"left out: {error}")
         for workload in chosen:
             yield workload.name, _measure(workload, processes, rounds, tell)
     finally:

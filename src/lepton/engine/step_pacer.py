@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from functools import lru_cache
 
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -48,6 +48,8 @@ class StepPacer:
         self._decode: dict[int, float] = {}
         """Seconds of steps that only decode, by their rows or the next larger of ``_ROWS``, at the
         usual pace."""
+        self._sizes: list[int] = []
+        """Those of ``_decode``, the smallest first."""
         self._pace = 1.0
         """How many times as long steps take now."""
         self._renewed: dict[int, int] = {}
@@ -113,6 +115,7 @@ class StepPacer:
         known = self._decode.get(size)
         if known is None:
             self._decode[size] = seconds / self._pace
+            insort(self._sizes, size)
         else:
             self._pace += _FOLLOW * (min(seconds / known, _OUTLIER) - self._pace)
             usual = min(seconds / self._pace, known * _OUTLIER)
@@ -120,15 +123,17 @@ class StepPacer:
         for other, renewed in list(self._renewed.items()):
             if self._num_decode - renewed > _FORGET:
                 del self._renewed[other], self._decode[other]
+                self._sizes.remove(other)
 
     def _expected(self, size: int) -> float:
         """Seconds at the usual pace, by a size's own record or those of its neighbours in size."""
         if size in self._decode:
             return self._decode[size]
-        below = [other for other in self._decode if other < size]
-        above = [other for other in self._decode if other > size]
-        smaller = max(below) if below else min(above)
-        larger = min(above) if above else smaller
+        place = bisect_left(self._sizes, size)
+        smaller, larger = (
+            self._sizes[max(0, place - 1)],
+            self._sizes[min(place, len(self._sizes) - 1)],
+        )
         share = 0.0 if smaller == larger else math.log(size / smaller) / math.log(larger / smaller)
         low, high = (self._decode[other] / _prior(other) for other in (smaller, larger))
         return ((1 - share) * low + share * high) * _prior(size)
