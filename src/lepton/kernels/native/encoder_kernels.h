@@ -27,7 +27,7 @@ constexpr bool has_scales(DenseType type) {
 // The greatest Euclidean length of a row of so many int16 numbers, of weights or states alike,
 // before they are rounded: by the inequality of Cauchy and Schwarz no sum of products then leaves
 // 32 bits. Rounding adds at most half of √columns to it.
-inline float longest_words(size_t columns) {
+[[gnu::always_inline]] inline float longest_words(size_t columns) {
   return 46294.0f - 0.5f * __builtin_sqrtf(static_cast<float>(columns));
 }
 
