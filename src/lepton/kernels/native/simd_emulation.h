@@ -15,7 +15,9 @@
 #define _mm512_cvtepu8_epi32 emulated_cvtepu8_epi32
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
+#define _mm512_extractf32x8_ps emulated_extractf32x8_ps
 #define _mm512_reduce_add_epi32 emulated_reduce_add_epi32
+#define _mm512_reduce_max_epi32 emulated_reduce_max_epi32
 
 namespace {
 
@@ -62,12 +64,26 @@ inline simde__m512 emulated_cvtph_ps(__m256i v) {
   return out.f;
 }
 
+inline __m256 emulated_extractf32x8_ps(simde__m512 v, int half) {
+  Wide in;
+  in.f = v;
+  return in.half_f[half];
+}
+
 inline int32_t emulated_reduce_add_epi32(simde__m512i v) {
   Wide in;
   in.i = v;
   int32_t total = 0;
   for (int32_t lane : in.lane) total += lane;
   return total;
+}
+
+inline int32_t emulated_reduce_max_epi32(simde__m512i v) {
+  Wide in;
+  in.i = v;
+  int32_t most = in.lane[0];
+  for (int32_t lane : in.lane) most = lane > most ? lane : most;
+  return most;
 }
 
 }  // namespace
