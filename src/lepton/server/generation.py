@@ -51,40 +51,6 @@ class _Progress:
     ended: bool = False
 
 
-class _SilenceAlarm:
-    """Sets an event whenever nothing was heard for so long.
-
-    One timer for a whole stream: a time limit for each of its tokens costs more than the token's
-    own event.
-    """
-
-    def __init__(self, seconds: float, event: asyncio.Event) -> None:
-        self._seconds = seconds
-        self._event = event
-        self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
-        self._timer = self._loop.call_later(seconds, self._check)
-        self.rang = False
-        """Whether the silence has been that long since something was heard."""
-
-    def heard(self) -> None:
-        """Something has come."""
-        self._last = self._loop.time()
-        self.rang = False
-
-    def cancel(self) -> None:
-        """Ring no more."""
-        self._timer.cancel()
-
-    def _check(self) -> None:
-        silence = self._loop.time() - self._last
-        if silence >= self._seconds:
-            self.rang = True
-            self._event.set()
-            silence = 0.0
-        self._timer = self._loop.call_later(self._seconds - silence, self._check)
-
-
 class Generation:
     """The completions of all prompts of a request; choice = prompt number × n + completion.
 
@@ -160,13 +126,11 @@ class Generation:
         Raises EngineError when a completion failed, UnavailableError when it was cancelled,
         CapacityError or ApiError 504 when its time was up before it had begun.
         """
-        alarm = _SilenceAlarm(self._context.settings.heartbeat_seconds, self._filled)
         try:
             while not all(stream.finished for stream in self._streams):
-                await self._filled.wait()
+                silent = not await self._wait()
                 batch = self._take()
-                if batch or alarm.rang:
-                    alarm.heard()
+                if batch or silent:
                     yield batch
             self._context.metrics.request_done(
                 self._prompt_tokens, self._generated, self._record.seconds()
@@ -175,7 +139,6 @@ class Generation:
             self._end_all(_reason(error))
             raise
         finally:
-            alarm.cancel()
             for stream in self._streams:
                 await stream.aclose()
             self._record.completion_tokens = self._generated
@@ -190,6 +153,14 @@ class Generation:
                 self._take_note(number, delta)
                 batch.append((number * self._n + delta.index, delta))
         return batch
+
+    async def _wait(self) -> bool:
+        """Wait until something may have come; False when the streams were silent for long."""
+        try:
+            async with asyncio.timeout(self._context.settings.heartbeat_seconds):
+                return await self._filled.wait()
+        except TimeoutError:
+            return False
 
     def _take_note(self, number: int, delta: OutputDelta) -> None:
         if delta.timings:
