@@ -155,9 +155,9 @@ QuantizedRow quantize_words(const float* x, size_t count, int16_t* y) {
   const float length = __builtin_sqrtf(Simd::sum_lanes(squares));
   const float steps =
       nothing ? 1.0f : __builtin_fminf(32767.0f, lepton::longest_words(count) / length);
+  const F inverse = Simd::set1(nothing ? 0.0f : steps / largest);
   for (size_t i = 0; i < count; i += kLanes)
-    Simd::store_int16(
-        y + i, Simd::round(Simd::mul(Simd::mul(Simd::load(x + i), parts), Simd::set1(steps))));
+    Simd::store_int16(y + i, Simd::round(Simd::mul(Simd::load(x + i), inverse)));
   for (size_t i = count; i % kLanes != 0; ++i) y[i] = 0;
   return {nothing ? 0.0f : largest / steps, 0.0f, 0};
 }

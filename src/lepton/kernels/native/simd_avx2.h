@@ -205,11 +205,6 @@ struct Simd {
     return {_mm256_dpwssd_avx_epi32(sum.lo, w.lo, two), _mm256_dpwssd_avx_epi32(sum.hi, w.hi, two)};
   }
 #else
-  static I dot_words(I sum, B w, const int16_t* a) {
-    const __m256i two = broadcast4(a);
-    return {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(w.lo, two)),
-            _mm256_add_epi32(sum.hi, _mm256_madd_epi16(w.hi, two))};
-  }
   // sum[c] += w[4c] a[0] + … + w[4c + 3] a[3], both signed and at most 127: pairs of products of
   // magnitudes fit in 16 bits.
   static I dot_magnitudes(I sum, B w, const int8_t* a) {
@@ -246,6 +241,9 @@ struct Simd {
   static I multiply_words(W w, const int16_t* a) {
     const __m256i two = broadcast4(a);
     return {_mm256_madd_epi16(w.lo, two), _mm256_madd_epi16(w.hi, two)};
+  }
+  static I dot_words(I sum, B w, const int16_t* a) {
+    return add(sum, multiply_words({w.lo, w.hi}, a));
   }
   // w[4c] a[0] + w[4c + 1] a[1] in word 2c, w[4c + 2] a[2] + w[4c + 3] a[3] in word 2c + 1.
   static W multiply_bytes(B w, const int8_t* a) {
