@@ -3,22 +3,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
-
-import pytest
 
 from lepton.telemetry import configure_logging, log_event
-from lepton.telemetry.logging import ROOTS
-
-
-@pytest.fixture(autouse=True)
-def _loggers_as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ROOTS]
-    before = [(each.handlers, each.level, each.propagate) for each in loggers]
-    yield
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 def test_json_has_one_parsable_line_per_event() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -15,7 +16,6 @@ from playwright.sync_api import (
     ConsoleMessage,
     Locator,
     Page,
-    Request,
     Route,
     expect,
     sync_playwright,
@@ -50,11 +50,16 @@ class Playground:
         self.answer = self.last.locator(".markdown")
         self.problem = self.last.locator(".problem")
         self.requests: list[dict] = []
-        page.on("request", self._note)
+        self._scripted: deque[dict] = deque()
+        # Before the page opens: what begins to be caught later may miss the next request.
+        page.route("**/v1/chat/completions", self._answer)
 
-    def _note(self, request: Request) -> None:
-        if request.url.endswith("/v1/chat/completions"):
-            self.requests.append(request.post_data_json)
+    def _answer(self, route: Route) -> None:
+        self.requests.append(route.request.post_data_json)
+        if self._scripted:
+            route.fulfill(**self._scripted.popleft())
+        else:
+            route.continue_()
 
     def open(self, url: str) -> Playground:
         self.page.goto(url)
@@ -96,17 +101,15 @@ class Playground:
         events = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
         if complete:
             events.append("data: [DONE]\n\n")
-        self._next(status=200, content_type="text/event-stream", body="".join(events))
+        self._scripted.append(
+            {"status": 200, "content_type": "text/event-stream", "body": "".join(events)}
+        )
 
     def refuse(self, status: int, headers: dict[str, str] | None = None, **error: str) -> None:
         """Let the next chat request fail."""
-        self._next(status=status, headers=headers or {}, json={"error": error})
-
-    def _next(self, **response: object) -> None:
-        def handle(route: Route) -> None:
-            route.fulfill(**response)
-
-        self.page.route("**/v1/chat/completions", handle, times=1)
+        self._scripted.append(
+            {"status": status, "headers": headers or {}, "json": {"error": error}}
+        )
 
 
 @pytest.fixture(scope="session")
