@@ -47,6 +47,11 @@ DenseLinear random_linear(DenseType type, size_t outputs, size_t inputs, uint64_
   return {matrix, random_floats(outputs, seed + 1)};
 }
 
+// The whole number that a byte of quantize() stands for.
+int state_of(const EncoderKernels& kernels, uint8_t byte) {
+  return kernels.unsigned_states ? byte - kStateOffset : static_cast<int8_t>(byte);
+}
+
 EncoderNorm random_norm(size_t size, uint64_t seed) {
   return {random_floats(size, seed), random_floats(size, seed + 1), 1e-5f};
 }
@@ -120,12 +125,11 @@ TEST_CASE("products of encoders are those of plain arithmetic, and rows do not m
         for (size_t c = 0; c < kInputs; ++c) exact[r * kPadded + c] = row[c];
         continue;
       }
-      auto* bytes = reinterpret_cast<int8_t*>(target);
       auto* words = reinterpret_cast<int16_t*>(target);
-      quantized[r] = type == DenseType::kInt8 ? kernels.quantize(row.data(), kInputs, bytes)
+      quantized[r] = type == DenseType::kInt8 ? kernels.quantize(row.data(), kInputs, target)
                                               : kernels.quantize_words(row.data(), kInputs, words);
       for (size_t c = 0; c < kInputs; ++c) {
-        const int whole = type == DenseType::kInt8 ? bytes[c] : words[c];
+        const int whole = type == DenseType::kInt16 ? words[c] : state_of(kernels, target[c]);
         exact[r * kPadded + c] = double{quantized[r].scale} * whole + quantized[r].middle;
         CHECK(std::abs(exact[r * kPadded + c] - row[c]) <= 0.51 * quantized[r].scale);
       }
@@ -140,6 +144,7 @@ TEST_CASE("products of encoders are those of plain arithmetic, and rows do not m
     product.bias = linear.bias.data();
     product.scales = matrix.scales();
     product.sums = matrix.sums();
+    product.starts = matrix.starts();
     product.output_stride = kPadded * sizeof(float);
     const auto run = [&](size_t first, size_t rows, float* to) {
       product.input = operand.data() + first * stride;
@@ -209,11 +214,53 @@ TEST_CASE("no sum of products of words leaves 32 bits") {
   });
 }
 
+TEST_CASE("sums of products of bytes are exact at the limits") {
+  // Weights and states of scale one, at every place of a step. Pairs of weights sum to 127 or less,
+  // or are opposite and large; the last of an odd row has no neighbour.
+  constexpr size_t kOutputs = 33, kInputs = 71, kPadded = 80;
+  constexpr float kPairs[][2] = {{64, 63},    {-63, -64},  {127, 0},  {0, -127},
+                                 {127, -127}, {-127, 127}, {100, 27}, {-1, -126}};
+  std::vector<float> weights(kOutputs * kInputs), x(kPadded, 0.0f);
+  for (size_t o = 0; o < kOutputs; ++o)
+    for (size_t c = 0; c < kInputs; ++c)
+      weights[o * kInputs + c] =
+          o % 9 == 8 ? (c % 2 ? 63.0f : 64.0f) : kPairs[(o + c / 2) % 8][c % 2];
+  for (size_t o = 0; o < kOutputs; ++o) weights[o * kInputs + kInputs - 1] = 127.0f;
+  for (size_t c = 0; c < kInputs; ++c) x[c] = c % 17 == 3 ? -127.0f : 127.0f;
+  DenseMatrix matrix(DenseType::kInt8, kOutputs, kInputs);
+  matrix.pack_rows(0, weights.data(), kOutputs);
+  const std::vector<float> bias(matrix.panels() * 16, 0.0f);
+  for_every_table([&](const EncoderKernels& kernels) {
+    uint8_t states[kPadded];
+    const QuantizedRow quantized = kernels.quantize(x.data(), kInputs, states);
+    std::vector<float> out(matrix.panels() * 16);
+    DenseProduct product{};
+    product.input = states;
+    product.rows = 1;
+    product.steps = matrix.steps();
+    product.panels = matrix.panel(0);
+    product.panel_bytes = matrix.panel_bytes();
+    product.num_panels = matrix.panels();
+    product.bias = bias.data();
+    product.scales = matrix.scales();
+    product.sums = matrix.sums();
+    product.starts = matrix.starts();
+    product.quantized = &quantized;
+    product.output = reinterpret_cast<uint8_t*>(out.data());
+    kernels.multiply[static_cast<size_t>(DenseType::kInt8)](product);
+    for (size_t o = 0; o < kOutputs; ++o) {
+      double sum = 0.0;
+      for (size_t c = 0; c < kInputs; ++c) sum += double{x[c]} * double{weights[o * kInputs + c]};
+      CHECK(out[o] == static_cast<float>(sum));
+    }
+  });
+}
+
 TEST_CASE("rows that hold one number, or none, are quantized") {
   for_every_table([](const EncoderKernels& kernels) {
     for (const float value : {0.0f, 3.5f, -1e30f}) {
       const std::vector<float> row(32, value);
-      int8_t whole[32];
+      uint8_t whole[32];
       const QuantizedRow found = kernels.quantize(row.data(), 32, whole);
       CHECK(found.sum == 0);
       CHECK(found.scale == 0.0f);

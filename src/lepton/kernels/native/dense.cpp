@@ -26,6 +26,7 @@ DenseMatrix::DenseMatrix(DenseType type, size_t rows, size_t columns)
   if (!has_scales(type)) return;
   scales_.resize(panels() * 16, 0.0f);
   sums_.resize(panels() * 16, 0.0f);
+  if (type == DenseType::kInt8) starts_.resize(panels() * 16, 0);
 }
 
 void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
@@ -53,6 +54,7 @@ void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
     if (!has_scales(type_)) continue;
     scales_[r] = inverse > 0.0f ? 1.0f / inverse : 0.0f;
     sums_[r] = scales_[r] * static_cast<float>(sum);
+    if (type_ == DenseType::kInt8) starts_[r] = static_cast<int32_t>(-kStateOffset * sum);
   }
 }
 
@@ -60,7 +62,12 @@ float DenseMatrix::steps_of_one(const float* row) const {
   float largest = 0.0f;
   for (size_t c = 0; c < columns_; ++c) largest = std::max(largest, std::fabs(row[c]));
   if (!(largest > 0x1p-110f)) return 0.0f;
-  if (type_ == DenseType::kInt8) return 127.0f / largest;
+  if (type_ == DenseType::kInt8) {
+    // Each of two that sum to 127 may be rounded up.
+    for (size_t c = 0; c + 1 < columns_; c += 2)
+      largest = std::max(largest, std::fabs(row[c] + row[c + 1]));
+    return 127.0f / largest;
+  }
   double squares = 0.0;
   for (size_t c = 0; c < columns_; ++c) {
     const double part = double{row[c]} / double{largest};

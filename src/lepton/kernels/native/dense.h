@@ -25,18 +25,23 @@ class DenseMatrix {
   size_t steps() const { return steps_; }
   size_t panels() const { return (rows_ + 15) / 16; }
   size_t panel_bytes() const { return steps_ * 64; }
-  size_t bytes() const { return data_.size() + 2 * scales_.size() * sizeof(float); }
+  size_t bytes() const {
+    return data_.size() + 2 * scales_.size() * sizeof(float) + starts_.size() * sizeof(int32_t);
+  }
   const uint8_t* panel(size_t index) const { return data_.data() + index * panel_bytes(); }
   // The scale and the sum of the rounded weights of each output, in whole panels; of whole numbers
   // alone.
   const float* scales() const { return scales_.data(); }
   const float* sums() const { return sums_.data(); }
+  // Of int8 alone: where sums of products with unsigned states start, in whole panels.
+  const int32_t* starts() const { return starts_.data(); }
 
  private:
   DenseType type_;
   size_t rows_, columns_, steps_;
   AlignedBuffer data_;
   std::vector<float> scales_, sums_;
+  std::vector<int32_t> starts_;
 
   // How many steps of a whole number one is, for a row of weights.
   float steps_of_one(const float* row) const;

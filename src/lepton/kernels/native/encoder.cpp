@@ -314,7 +314,7 @@ void EncoderProgram::emit(const float* x, size_t row, size_t count, Workspace& w
   else if (type_ == DenseType::kBFloat16)
     kernels_.to_half(x, padded, reinterpret_cast<uint16_t*>(target));
   else if (type_ == DenseType::kInt8)
-    work.quantized[row] = kernels_.quantize(x, count, reinterpret_cast<int8_t*>(target));
+    work.quantized[row] = kernels_.quantize(x, count, target);
   else
     work.quantized[row] = kernels_.quantize_words(x, count, reinterpret_cast<int16_t*>(target));
 }
@@ -374,6 +374,7 @@ void EncoderProgram::multiply(const DenseLinear& linear, size_t rows, Activation
     if (has_scales(type_)) {
       product.scales = matrix.scales() + panel * 16;
       product.sums = matrix.sums() + panel * 16;
+      if (type_ == DenseType::kInt8) product.starts = matrix.starts() + panel * 16;
       product.quantized = work.quantized.data() + row_begin;
     }
     product.output = output + row_begin * output_stride + panel * 16 * element;

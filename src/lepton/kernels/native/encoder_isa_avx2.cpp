@@ -1,4 +1,4 @@
-#define LEPTON_BYTE_MAGNITUDES
+#define LEPTON_UNSIGNED_STATES
 #include "half.h"
 #include "simd_avx2.h"
 

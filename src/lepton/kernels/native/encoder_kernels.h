@@ -11,7 +11,9 @@ namespace lepton {
 // bytes that meet four bytes of a row.
 //   kFloat32   a step is one input
 //   kBFloat16  two inputs
-//   kInt8      four inputs; weights have a scale per output, rows a scale and a middle per row
+//   kInt8      four inputs; weights have a scale per output, rows a scale and a middle per row;
+//              two neighbouring weights, of one step and an even place, sum to at most 128 either
+//              way, so that their products with two bytes without a sign sum to 16 bits
 //   kInt16     two inputs; weights have a scale per output, rows a scale per row
 enum class DenseType { kFloat32, kBFloat16, kInt8, kInt16 };
 
@@ -40,6 +42,9 @@ struct QuantizedRow {
   int32_t sum;  // of the whole numbers
 };
 
+// What EncoderKernels.unsigned_states adds to whole numbers.
+constexpr int kStateOffset = 128;
+
 enum class Activation { kNone, kGelu, kGeluTanh, kRelu, kSilu };
 
 // output[r, o] = activation(bias[o] + Σ weights[o, i] · input[r, i]). A row's result does not
@@ -55,6 +60,7 @@ struct DenseProduct {
   const float* bias;              // [num_panels * 16]
   const float* scales;            // whole numbers: [num_panels * 16]
   const float* sums;              // whole numbers: [num_panels * 16], of each output's weights
+  const int32_t* starts;          // int8: [num_panels * 16], -kStateOffset · Σ whole weights
   const QuantizedRow* quantized;  // whole numbers: [rows]
   uint8_t* output;                // [rows], of whole panels
   size_t output_stride;           // bytes
@@ -84,6 +90,9 @@ size_t attention_scratch_bytes(size_t tokens, size_t head_dim);
 
 struct EncoderKernels {
   const char* name;
+  // Whether products in int8 take rows as bytes from 1 to 255, kStateOffset above what they stand
+  // for, and not as bytes with a sign.
+  bool unsigned_states;
   // By DenseType; null where the machine lacks the instructions.
   void (*multiply[4])(const DenseProduct&);
   // On float32, and on bf16 where the machine has instructions for it.
@@ -99,8 +108,8 @@ struct EncoderKernels {
   void (*to_half)(const float* x, size_t count, uint16_t* y);
   void (*from_half)(const uint16_t* x, size_t count, float* y);
   // Whole numbers of at most 127 that stand for x, which is zero-padded to a multiple of 16; so
-  // are they.
-  QuantizedRow (*quantize)(const float* x, size_t count, int8_t* y);
+  // are they. Bytes are as unsigned_states tells.
+  QuantizedRow (*quantize)(const float* x, size_t count, uint8_t* y);
   // The same in 16 bits, around zero and no longer than longest_words(count).
   QuantizedRow (*quantize_words)(const float* x, size_t count, int16_t* y);
   // gate = activation(gate) · up, for a multiple of 16 values.

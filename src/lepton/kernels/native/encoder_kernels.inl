@@ -18,6 +18,12 @@ using B = Simd::B;
 constexpr size_t kLanes = 16;
 constexpr size_t kStepBytes = 64;
 
+#ifdef LEPTON_UNSIGNED_STATES
+constexpr bool kUnsignedStates = true;
+#else
+constexpr bool kUnsignedStates = false;
+#endif
+
 #include "elementary.inl"
 
 #include "encoder_rows.inl"
@@ -28,6 +34,7 @@ constexpr size_t kStepBytes = 64;
 
 constexpr lepton::EncoderKernels kEncoderTable = {
     kHalfProducts ? "avx512bf16" : Simd::kName,
+    kUnsignedStates,
     {multiply<FloatStep>, half_product(), multiply<ByteStep>, multiply<WordStep>},
     attend<FloatStep>,
     half_attention(),

@@ -10,6 +10,8 @@ constexpr bool kHalfProducts = true;
 constexpr bool kHalfProducts = false;
 #endif
 
+// A step starts sums, loads weights and adds their products with four bytes of a row; whole() is
+// the sum of products of a column without what operands were moved by.
 struct FloatStep {
   static constexpr size_t kElement = 4, kInputs = 1;
   static constexpr bool kInteger = false;
@@ -49,19 +51,23 @@ struct ByteStep {
   using Sum = I;
   using Weights = B;
   static LEPTON_INLINE Sum start() { return Simd::set1(0); }
-#ifdef LEPTON_BYTE_MAGNITUDES
-  static constexpr int kBias = 0;
+#ifdef LEPTON_UNSIGNED_STATES
   static LEPTON_INLINE Weights load(const uint8_t* p) { return Simd::load_bytes(p); }
   static LEPTON_INLINE Sum add(Sum sum, const Weights& weights, const uint8_t* four) {
-    return Simd::dot_magnitudes(sum, weights, reinterpret_cast<const int8_t*>(four));
+    return Simd::dot_unsigned(sum, weights, four);
+  }
+  static LEPTON_INLINE I whole(Sum sum, const DenseProduct& product, size_t column, int32_t) {
+    return Simd::add(sum, Simd::load_int32(product.starts + column));
   }
 #else
-  static constexpr int kBias = Simd::kSignedBias;
   static LEPTON_INLINE Weights load(const uint8_t* p) {
     return Simd::signed_operand(Simd::load_bytes(p));
   }
   static LEPTON_INLINE Sum add(Sum sum, const Weights& weights, const uint8_t* four) {
     return Simd::dot_s8(sum, weights, reinterpret_cast<const int8_t*>(four));
+  }
+  static LEPTON_INLINE I whole(Sum sum, const DenseProduct&, size_t, int32_t row_sum) {
+    return Simd::add(sum, Simd::set1(-Simd::kSignedBias * row_sum));
   }
 #endif
 };
@@ -69,11 +75,11 @@ struct ByteStep {
 struct WordStep {
   static constexpr size_t kElement = 2, kInputs = 2;
   static constexpr bool kInteger = true;
-  static constexpr int kBias = 0;
   using Sum = I;
   using Weights = B;
   static LEPTON_INLINE Sum start() { return Simd::set1(0); }
   static LEPTON_INLINE Weights load(const uint8_t* p) { return Simd::load_bytes(p); }
+  static LEPTON_INLINE I whole(Sum sum, const DenseProduct&, size_t, int32_t) { return sum; }
   static LEPTON_INLINE Sum add(Sum sum, const Weights& weights, const uint8_t* four) {
     return Simd::dot_words(sum, weights, reinterpret_cast<const int16_t*>(four));
   }
@@ -125,7 +131,7 @@ LEPTON_INLINE void finish(const DenseProduct& product, size_t row, size_t panel,
     const QuantizedRow& input = product.quantized[row];
     const F offset = Simd::fma(Simd::set1(input.middle), Simd::load(product.sums + column), bias);
     const F scale = Simd::mul(Simd::load(product.scales + column), Simd::set1(input.scale));
-    const I whole = Simd::add(sum, Simd::set1(-Step::kBias * input.sum));
+    const I whole = Step::whole(sum, product, column, input.sum);
     value = Simd::fma(Simd::to_float(whole), scale, offset);
   } else {
     value = Simd::add(sum, bias);

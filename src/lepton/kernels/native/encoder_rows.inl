@@ -114,7 +114,15 @@ void add_rows(const float* y, size_t count, float* x) {
   for (; i < count; ++i) x[i] += y[i];
 }
 
-QuantizedRow quantize(const float* x, size_t count, int8_t* y) {
+LEPTON_INLINE void store_states(uint8_t* p, I whole) {
+#ifdef LEPTON_UNSIGNED_STATES
+  Simd::store_uint8(p, Simd::add(whole, Simd::set1(lepton::kStateOffset)));
+#else
+  Simd::store_int8(reinterpret_cast<int8_t*>(p), whole);
+#endif
+}
+
+QuantizedRow quantize(const float* x, size_t count, uint8_t* y) {
   F most = Simd::load(x), least = Simd::sub(zero(), most);
   for (size_t i = kLanes; i < count; i += kLanes) {
     const F v = Simd::load(x + i);
@@ -129,12 +137,12 @@ QuantizedRow quantize(const float* x, size_t count, int8_t* y) {
   I sums = Simd::set1(0);
   for (size_t i = 0; i < count; i += kLanes) {
     const I whole = Simd::round(Simd::mul(Simd::sub(Simd::load(x + i), middles), inverse));
-    Simd::store_int8(y + i, whole);
+    store_states(y + i, whole);
     sums = Simd::add(sums, whole);
   }
   int32_t sum = Simd::sum(sums);
   for (size_t i = count; i % kLanes != 0; ++i) {
-    sum -= y[i];
+    sum -= kUnsignedStates ? y[i] - lepton::kStateOffset : static_cast<int8_t>(y[i]);
     y[i] = 0;
   }
   return {nothing ? 0.0f : reach / 127.0f, middle, sum};

@@ -205,17 +205,6 @@ struct Simd {
     return {_mm256_dpwssd_avx_epi32(sum.lo, w.lo, two), _mm256_dpwssd_avx_epi32(sum.hi, w.hi, two)};
   }
 #else
-  // sum[c] += w[4c] a[0] + … + w[4c + 3] a[3], both signed and at most 127: pairs of products of
-  // magnitudes fit in 16 bits.
-  static I dot_magnitudes(I sum, B w, const int8_t* a) {
-    const __m256i four = broadcast4(a);
-    const __m256i ones = _mm256_set1_epi16(1);
-    const auto dot = [&](__m256i v) {
-      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(four, v));
-      return _mm256_madd_epi16(pairs, ones);
-    };
-    return {_mm256_add_epi32(sum.lo, dot(w.lo)), _mm256_add_epi32(sum.hi, dot(w.hi))};
-  }
   // Sixteen-bit lanes. Words of a quad lie as inputs 0, 2, 1, 3: the even bytes of every output,
   // then the odd ones.
   struct W {
@@ -253,6 +242,23 @@ struct Simd {
   static I add_pairs(W v) {
     const __m256i ones = _mm256_set1_epi16(1);
     return {_mm256_madd_epi16(v.lo, ones), _mm256_madd_epi16(v.hi, ones)};
+  }
+  // sum[c] += w[4c] a[0] + … + w[4c + 3] a[3], w signed: pairs of products must fit in 16 bits.
+  static I dot_unsigned(I sum, B w, const uint8_t* a) {
+    const __m256i four = broadcast4(a);
+    return add(sum,
+               add_pairs({_mm256_maddubs_epi16(four, w.lo), _mm256_maddubs_epi16(four, w.hi)}));
+  }
+  static I load_int32(const int32_t* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
+  }
+  // For numbers from 0 to 255.
+  static void store_uint8(uint8_t* p, I v) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8);
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(p),
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
   }
 #endif
 };

@@ -20,8 +20,8 @@ ProductType = Literal["float32", "bfloat16", "int8", "int16"]
 
 _STEP_BYTES = 4
 """Of one output, in one step along the inputs."""
-_OUTPUT_BYTES = 8
-"""Of one output in whole numbers: its scale and the sum of its weights."""
+_OUTPUT_BYTES = {"float32": 0, "bfloat16": 0, "int8": 12, "int16": 8}
+"""Of one output beside its weights: their scale and sum, in int8 also what its products start at."""
 _ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int16": 2}
 
 
@@ -74,9 +74,7 @@ def _sizes(network: EncoderNetwork, types: EncoderTypes) -> Iterator[int]:
             columns = network.checkpoint.info(linears[0].weight).shape[1]
             rows = math.ceil(outputs / PANEL_ROWS) * PANEL_ROWS
             steps = math.ceil(columns * _ELEMENT_BYTES[types.product] / _STEP_BYTES)
-            yield rows * steps * _STEP_BYTES
-            if types.product in ("int8", "int16"):
-                yield rows * _OUTPUT_BYTES
+            yield rows * (steps * _STEP_BYTES + _OUTPUT_BYTES[types.product])
 
 
 def outputs_of(network: EncoderNetwork, linear: Linear) -> int:
