@@ -1,8 +1,9 @@
 """Engines: texts in, vectors of length one out, tokenization included.
 
-Peers get texts sorted by length, in batches padded to the longest, as sentence-transformers does.
-Those with settings that suit one kind of texts and not another try all of them on the texts of each
-workload before it is measured, and keep the fastest.
+Texts are cut to the workload's length beforehand. Peers get them sorted by length, in batches
+padded to the longest, as sentence-transformers does. Those with settings that suit one kind of
+texts and not another try all of them on the texts of each workload before it is measured, and keep
+the fastest.
 """
 
 from __future__ import annotations

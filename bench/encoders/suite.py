@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.cache import bench_directory
-from bench.encoders.texts import Workload, model_folder
+from bench.encoders.texts import Workload, cut_texts, model_folder, texts_file
 from bench.peers.environment import Environment
+from lepton.models.encoder_loader import load_encoder
 
 HALF, WORDS, INT8, EXACT = "lepton bf16", "lepton int16", "lepton int8", "lepton float32"
 """This project's engines. The first needs a processor with bfloat16; the last gives the
@@ -49,7 +50,6 @@ class EngineProcess:
     """An engine, loaded once, stopped while others are measured."""
 
     def __init__(self, name: str, model: Path, cache: Path, threads: int) -> None:
-        cache.mkdir(parents=True, exist_ok=True)
         self._name, self._log = name, cache / f"{name}.log".replace(" ", "-")
         python, environment = sys.executable, dict(os.environ)
         if not name.startswith("lepton"):
@@ -107,6 +107,10 @@ def measure_encoders(
     engines = MODELS[model]
     path, cache = model_folder(model), bench_directory() / "encoders" / model
     processes: dict[str, EngineProcess] = {}
+    cache.mkdir(parents=True, exist_ok=True)
+    with load_encoder(path) as loaded:
+        texts = {each.name: cut_texts(each, loaded.tokenizer) for each in chosen}
+    texts_file(cache).write_text(json.dumps(texts))
     try:
         for name in (*engines, EXACT):
             tell(f"{model}: loading {name}")

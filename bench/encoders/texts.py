@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.corpora import bbc_news
 
+if TYPE_CHECKING:
+    from lepton.models.tokenizer.text_encoder import TextEncoder
+
+_BESIDE_TEXT = 8
+"""Tokens left to special tokens and a prompt."""
 WORKLOADS = ("articles", "headlines", "sentences", "query", "documents")
 
 
@@ -50,6 +56,21 @@ def workloads() -> list[Workload]:
         Workload("query", "one query of 12 tokens, p50 ms", (query,), 256, 100, latency=True),
         Workload("documents", "documents of 512 tokens, texts/s", tuple(longer), 512, 1),
     ]
+
+
+def cut_texts(workload: Workload, tokenizer: TextEncoder) -> list[str]:
+    """The texts, no longer than ``max_tokens`` with a prompt: not every engine cuts them."""
+    room = workload.max_tokens - _BESIDE_TEXT
+    cut = []
+    for text in workload.texts:
+        pieces = tokenizer.pieces(text)[:room]
+        cut.append(text[: pieces[-1][2]] if len(pieces) == room else text)
+    return cut
+
+
+def texts_file(cache: Path) -> Path:
+    """Where every engine finds the texts of a run, by workload."""
+    return cache / "texts.json"
 
 
 def model_folder(name: str) -> Path:

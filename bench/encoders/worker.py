@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.encoders.adapters import ENGINES
-from bench.encoders.texts import workloads
+from bench.encoders.texts import texts_file, workloads
 
 
 def main() -> None:
@@ -24,11 +24,12 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     embed = ENGINES[name](Path(model), Path(cache), int(threads))
     known = {workload.name: workload for workload in workloads()}
+    texts_of = json.loads(texts_file(Path(cache)).read_text("utf-8"))
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         workload = known[line.strip()]
         file = Path(cache) / f"{name} {workload.name}.npy".replace(" ", "-")
-        texts = list(workload.texts)
+        texts = texts_of[workload.name]
         if not file.exists():
             np.save(file, embed(texts, workload.max_tokens))
         embed(texts[:4], workload.max_tokens)

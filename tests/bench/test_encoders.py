@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from bench.encoders.command import run_encoders
 from bench.encoders.report import report
+from bench.encoders.texts import Workload, cut_texts
 from bench.machine import same_machine, this_machine
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from lepton.models.tokenizer.text_encoder import TextEncoder
 
 RESULTS = {
     "machine": {"processor": "Example 1", "instruction_set": "avx2", "threads": 2},
@@ -50,3 +56,14 @@ def test_a_new_file_and_one_of_this_machine_are_taken(tmp_path: Path) -> None:
     here = this_machine()
     assert same_machine({}, tmp_path / "results.json") == here
     assert same_machine(here, tmp_path / "results.json") == here
+
+
+def test_texts_are_cut_to_the_length_of_their_workload() -> None:
+    library = Tokenizer(WordLevel({"word": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    library.pre_tokenizer = Whitespace()
+    long = "word " * 300
+    workload = Workload("articles", "", (long, "word word"), 256, 1)
+    first, second = cut_texts(workload, TextEncoder(library))
+    assert second == "word word"
+    assert len(first.split()) == 248
+    assert long.startswith(first)
