@@ -193,7 +193,7 @@ def _run(arguments: argparse.Namespace, results: Results) -> None:
     _check(peers, dict.fromkeys(groups))
     models = _models(arguments.models or (QUICK_MODELS if quick else tuple(MODELS)))
     workloads = _chosen(arguments.workloads or (QUICK if quick else tuple(WORKLOADS)), WORKLOADS)
-    describe_machine(results)
+    describe_machine(results, arguments.results)
     run = Run(results, arguments.results, _console.print)
     ready = run.prepare([each for each in available if each.group in ("lepton", *peers)])
     for model in models:

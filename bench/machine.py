@@ -22,9 +22,10 @@ def this_machine() -> dict[str, Any]:
 def same_machine(noted: dict[str, Any], file: Path) -> dict[str, Any]:
     """What to note in a results file; SystemExit if the results in it are another machine's."""
     here = this_machine()
-    if noted and noted != here:
-        there = ", ".join(map(str, noted.values()))
+    there = {name: noted.get(name, "unknown") for name in here}
+    if noted and there != here:
+        names = ", ".join(map(str, there.values()))
         raise SystemExit(
-            f"{file} holds results of another machine ({there}); choose another --results file"
+            f"{file} holds results of another machine ({names}); choose another --results file"
         )
     return here

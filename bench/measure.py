@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.engines import Contender
+from bench.machine import same_machine
 from bench.models import BenchModel
 from bench.peers import LoadError, PeerError
 from bench.results import EngineNote, Failure, Results, Sample
@@ -23,13 +24,14 @@ from lepton.telemetry.machine import inspect_machine
 Report = Callable[[str], object]
 
 
-def describe_machine(results: Results) -> None:
-    """Note the machine, and measure its limits with one thread and with all."""
+def describe_machine(results: Results, file: Path) -> None:
+    """Note the machine, and measure its limits with one thread and with all.
+
+    SystemExit if the results in the file are another machine's.
+    """
     machine = inspect_machine()
-    results.machine = {
-        "processor": machine.processor,
+    results.machine = same_machine(results.machine, file) | {
         "system": machine.system,
-        "threads": machine.threads,
         "memory_total": machine.memory_total,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

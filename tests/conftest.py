@@ -21,7 +21,7 @@ settings.load_profile("without deadline")
 def _loggers_as_before() -> Iterator[None]:
     """A command run in this process must not leave its log to the tests after it."""
     loggers = [logging.getLogger(name) for name in ROOTS]
-    before = [(each.handlers, each.level, each.propagate) for each in loggers]
+    before = [([*each.handlers], each.level, each.propagate) for each in loggers]
     yield
     for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate

@@ -111,6 +111,7 @@ def measure_encoders(
     with load_encoder(path) as loaded:
         texts = {each.name: cut_texts(each, loaded.tokenizer) for each in chosen}
     texts_file(cache).write_text(json.dumps(texts))
+    _forget_vectors(cache)
     try:
         for name in (*engines, EXACT):
             tell(f"{model}: loading {name}")
@@ -123,8 +124,12 @@ def measure_encoders(
     finally:
         for process in processes.values():
             process.close()
-        for file in cache.glob("*.npy"):
-            file.unlink()
+        _forget_vectors(cache)
+
+
+def _forget_vectors(cache: Path) -> None:
+    for file in cache.glob("*.npy"):
+        file.unlink()
 
 
 def _measure(

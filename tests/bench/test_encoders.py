@@ -56,6 +56,14 @@ def test_a_new_file_and_one_of_this_machine_are_taken(tmp_path: Path) -> None:
     here = this_machine()
     assert same_machine({}, tmp_path / "results.json") == here
     assert same_machine(here, tmp_path / "results.json") == here
+    assert same_machine(here | {"system": "Linux 6"}, tmp_path / "results.json") == here
+
+
+def test_results_that_do_not_tell_their_machine_are_not_added_to(tmp_path: Path) -> None:
+    noted = this_machine()
+    del noted["instruction_set"]
+    with pytest.raises(SystemExit, match=r"another machine .*unknown"):
+        same_machine(noted, tmp_path / "results.json")
 
 
 def test_texts_are_cut_to_the_length_of_their_workload() -> None:

@@ -174,9 +174,14 @@ def test_smaller_types_are_close(variant, saved) -> None:
         assert cosines(states[0], expected).min() > 0.99999
         for others in states[1:]:
             np.testing.assert_array_equal(states[0], others)
-        for isa in isas():
-            byte = NativeEncoder(model, quantize="int8", isa=isa).forward(batch_of(ids), None)
-            assert cosines(byte, expected).min() > 0.98
+        rough = {
+            isa: NativeEncoder(model, quantize="int8", isa=isa).forward(batch_of(ids), None)
+            for isa in isas()
+        }
+        for isa, states_of_bytes in rough.items():
+            assert cosines(states_of_bytes, expected).min() > 0.98
+            if not _native.has_bfloat16_products(isa):  # Those keep states in bfloat16.
+                np.testing.assert_array_equal(rough["scalar"], states_of_bytes)
         if _native.has_bfloat16_products():
             half = NativeEncoder(model, dtype="bfloat16").forward(batch_of(ids), None)
             assert cosines(half, expected).min() > 0.999

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
 
 from lepton.engine import LLM
 from lepton.errors import DownloadError
@@ -79,6 +80,18 @@ def expected_minilm() -> Iterator[tuple[str, np.ndarray]]:
         mean = (states * mask).sum(1) / mask.sum(1)
         vectors.append(torch.nn.functional.normalize(mean).numpy())
     return path, np.concatenate(vectors)
+
+
+def test_minilm_reads_its_vocabulary_from_lines_too(tmp_path: Path) -> None:
+    folder = Path(model_path("all-minilm-l6-v2"))
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    (tmp_path / "vocab.txt").write_text("\n".join(sorted(ids, key=ids.__getitem__)), "utf-8")
+    for file in folder.rglob("*"):
+        if file.is_file() and file.name != "tokenizer.json":
+            (tmp_path / file.relative_to(folder)).parent.mkdir(exist_ok=True)
+            (tmp_path / file.relative_to(folder)).symlink_to(file)
+    with LLM(str(folder)) as known, LLM(str(tmp_path)) as read:
+        np.testing.assert_array_equal(read.embed(texts()[::7]), known.embed(texts()[::7]))
 
 
 @pytest.mark.parametrize(

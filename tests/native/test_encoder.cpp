@@ -256,6 +256,29 @@ TEST_CASE("sums of products of bytes are exact at the limits") {
   });
 }
 
+TEST_CASE("no two neighbours weigh too much for products in 16 bits") {
+  constexpr size_t kOutputs = 5, kInputs = 37;
+  std::vector<float> weights = random_floats(kOutputs * kInputs, 9);
+  for (size_t c = 0; c < kInputs; ++c) {
+    weights[c] = 1.0f;  // Each is rounded up, from 63.5.
+    weights[kInputs + c] = -1.0f;
+    weights[2 * kInputs + c] = c % 2 ? 126.0f : 127.0f;
+    weights[3 * kInputs + c] = c % 2 ? -3.0e38f : 2.9e38f;
+  }
+  DenseMatrix matrix(DenseType::kInt8, kOutputs, kInputs);
+  matrix.pack_rows(0, weights.data(), kOutputs);
+  for (size_t o = 0; o < kOutputs; ++o) {
+    int most = 0;
+    for (size_t c = 0; c < matrix.steps() * 4; c += 2) {
+      const uint8_t* at = matrix.panel(0) + c / 4 * 64 + o * 4 + c % 4;
+      const int first = static_cast<int8_t>(at[0]), second = static_cast<int8_t>(at[1]);
+      most = std::max({most, std::abs(first + second), std::abs(first), std::abs(second)});
+    }
+    CHECK(most >= 127);
+    CHECK(most <= 128);
+  }
+}
+
 TEST_CASE("rows that hold one number, or none, are quantized") {
   for_every_table([](const EncoderKernels& kernels) {
     for (const float value : {0.0f, 3.5f, -1e30f}) {

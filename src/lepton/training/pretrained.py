@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from lepton.models.weights.e5 import E5Checkpoint
 
 _UNPACKED = "pretrained"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
 _KEPT, _STAND_IN = "～", "\ue000"
 """Full-width tilde: NFKC changes it, the normalization that E5's vocabulary was made with (nmt_nfkc
 of SentencePiece) does not; a character of private use stands in for it meanwhile."""
@@ -66,9 +71,9 @@ class Pretrained:
         ]
 
     def _encodings(self, texts: Sequence[str]) -> list[Any]:
-        import tokenizers
+        from lepton.models.tokenizer.text_encoder import library_from_folder
 
-        library = tokenizers.Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        library = library_from_folder(self.folder)
         library.no_padding()
         library.enable_truncation(self.max_tokens)
         clean = [self.prompt + text.encode("utf-8", "replace").decode("utf-8") for text in texts]

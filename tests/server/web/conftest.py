@@ -50,14 +50,14 @@ class Playground:
         self.answer = self.last.locator(".markdown")
         self.problem = self.last.locator(".problem")
         self.requests: list[dict] = []
-        self._scripted: deque[dict] = deque()
+        self.replies: deque[dict] = deque()
         # Before the page opens: what begins to be caught later may miss the next request.
         page.route("**/v1/chat/completions", self._answer)
 
     def _answer(self, route: Route) -> None:
         self.requests.append(route.request.post_data_json)
-        if self._scripted:
-            route.fulfill(**self._scripted.popleft())
+        if self.replies:
+            route.fulfill(**self.replies.popleft())
         else:
             route.continue_()
 
@@ -101,15 +101,13 @@ class Playground:
         events = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
         if complete:
             events.append("data: [DONE]\n\n")
-        self._scripted.append(
+        self.replies.append(
             {"status": 200, "content_type": "text/event-stream", "body": "".join(events)}
         )
 
     def refuse(self, status: int, headers: dict[str, str] | None = None, **error: str) -> None:
         """Let the next chat request fail."""
-        self._scripted.append(
-            {"status": status, "headers": headers or {}, "json": {"error": error}}
-        )
+        self.replies.append({"status": status, "headers": headers or {}, "json": {"error": error}})
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +154,8 @@ def playground(context: BrowserContext, server_url: str) -> Iterator[Playground]
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", note)
     page.on("request", lambda sent: hosts.add(urlsplit(sent.url).netloc))
-    yield Playground(page)
+    playground = Playground(page)
+    yield playground
+    assert not playground.replies
     assert troubles == []
     assert hosts <= {urlsplit(server_url).netloc}

@@ -63,10 +63,11 @@ float DenseMatrix::steps_of_one(const float* row) const {
   for (size_t c = 0; c < columns_; ++c) largest = std::max(largest, std::fabs(row[c]));
   if (!(largest > 0x1p-110f)) return 0.0f;
   if (type_ == DenseType::kInt8) {
-    // Each of two that sum to 127 may be rounded up.
+    // Each of two that sum to 127 may be rounded up. Halves, as the sum may not be a float.
+    float half = 0.5f * largest;
     for (size_t c = 0; c + 1 < columns_; c += 2)
-      largest = std::max(largest, std::fabs(row[c] + row[c + 1]));
-    return 127.0f / largest;
+      half = std::max(half, std::fabs(0.5f * row[c] + 0.5f * row[c + 1]));
+    return 63.5f / half;
   }
   double squares = 0.0;
   for (size_t c = 0; c < columns_; ++c) {

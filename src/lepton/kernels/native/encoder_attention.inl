@@ -17,19 +17,26 @@ LEPTON_INLINE void store_pairs(uint8_t* to, const uint8_t* first, const uint8_t*
 }
 #endif
 
+using Four = int32_t __attribute__((vector_size(16)));
+
+// Numbers of x, and from 4 on of y.
+template <int A, int B, int C, int D>
+LEPTON_INLINE Four pick(Four x, Four y) {
+#ifdef __clang__
+  return __builtin_shufflevector(x, y, A, B, C, D);
+#else
+  return __builtin_shuffle(x, y, Four{A, B, C, D});
+#endif
+}
+
 // Four steps of four rows to four rows of four steps, which lie a step of a panel apart.
 LEPTON_INLINE void transpose(const uint8_t* rows, size_t stride, int32_t* to) {
-  using Four = int32_t __attribute__((vector_size(16)));
   Four row[4];
   for (size_t r = 0; r < 4; ++r) __builtin_memcpy(&row[r], rows + r * stride, sizeof(Four));
-  const Four left01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
-  const Four left23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
-  const Four right01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
-  const Four right23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
-  const Four columns[4] = {__builtin_shufflevector(left01, left23, 0, 1, 4, 5),
-                           __builtin_shufflevector(left01, left23, 2, 3, 6, 7),
-                           __builtin_shufflevector(right01, right23, 0, 1, 4, 5),
-                           __builtin_shufflevector(right01, right23, 2, 3, 6, 7)};
+  const Four left01 = pick<0, 4, 1, 5>(row[0], row[1]), left23 = pick<0, 4, 1, 5>(row[2], row[3]);
+  const Four right01 = pick<2, 6, 3, 7>(row[0], row[1]), right23 = pick<2, 6, 3, 7>(row[2], row[3]);
+  const Four columns[4] = {pick<0, 1, 4, 5>(left01, left23), pick<2, 3, 6, 7>(left01, left23),
+                           pick<0, 1, 4, 5>(right01, right23), pick<2, 3, 6, 7>(right01, right23)};
   for (size_t k = 0; k < 4; ++k) __builtin_memcpy(to + k * kLanes, &columns[k], sizeof(Four));
 }
 
@@ -39,15 +46,16 @@ void pack_keys(const EncoderAttention& item, uint8_t* panels) {
   const size_t steps = item.head_dim / Step::kInputs, padded = whole_lanes(item.tokens);
   for (size_t t = 0; t < padded; t += 4) {
     auto* panel = reinterpret_cast<int32_t*>(panels + t / kLanes * steps * kStepBytes) + t % kLanes;
-    const uint8_t* keys = item.keys + t * item.stride;
     size_t k = 0;
     if (t + 4 <= item.tokens)
-      for (; k + 4 <= steps; k += 4) transpose(keys + k * 4, item.stride, panel + k * kLanes);
+      for (; k + 4 <= steps; k += 4)
+        transpose(item.keys + t * item.stride + k * 4, item.stride, panel + k * kLanes);
     for (; k < steps; ++k)
       for (size_t r = 0; r < 4; ++r) {
         int32_t& to = panel[k * kLanes + r];
         to = 0;
-        if (t + r < item.tokens) __builtin_memcpy(&to, keys + r * item.stride + k * 4, sizeof to);
+        if (t + r < item.tokens)
+          __builtin_memcpy(&to, item.keys + (t + r) * item.stride + k * 4, sizeof to);
       }
   }
 }

@@ -90,8 +90,8 @@ size_t attention_scratch_bytes(size_t tokens, size_t head_dim);
 
 struct EncoderKernels {
   const char* name;
-  // Whether products in int8 take rows as bytes from 1 to 255, kStateOffset above what they stand
-  // for, and not as bytes with a sign.
+  // Whether products in int8 take rows as bytes without a sign, kStateOffset above what they stand
+  // for, and not as bytes with one.
   bool unsigned_states;
   // By DenseType; null where the machine lacks the instructions.
   void (*multiply[4])(const DenseProduct&);

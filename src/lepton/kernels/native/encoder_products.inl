@@ -79,10 +79,10 @@ struct WordStep {
   using Weights = B;
   static LEPTON_INLINE Sum start() { return Simd::set1(0); }
   static LEPTON_INLINE Weights load(const uint8_t* p) { return Simd::load_bytes(p); }
-  static LEPTON_INLINE I whole(Sum sum, const DenseProduct&, size_t, int32_t) { return sum; }
   static LEPTON_INLINE Sum add(Sum sum, const Weights& weights, const uint8_t* four) {
     return Simd::dot_words(sum, weights, reinterpret_cast<const int16_t*>(four));
   }
+  static LEPTON_INLINE I whole(Sum sum, const DenseProduct&, size_t, int32_t) { return sum; }
 };
 
 // Sums of `R` rows at `a` with `P` panels at `w`, to result [R, P]. They stay in registers because

@@ -136,7 +136,10 @@ QuantizedRow quantize(const float* x, size_t count, uint8_t* y) {
   const F middles = Simd::set1(middle);
   I sums = Simd::set1(0);
   for (size_t i = 0; i < count; i += kLanes) {
-    const I whole = Simd::round(Simd::mul(Simd::sub(Simd::load(x + i), middles), inverse));
+    // Rounding the middle of a narrow range may leave numbers beyond it.
+    const F steps = Simd::mul(Simd::sub(Simd::load(x + i), middles), inverse);
+    const I whole =
+        Simd::round(Simd::max(Simd::min(steps, Simd::set1(127.0f)), Simd::set1(-127.0f)));
     store_states(y + i, whole);
     sums = Simd::add(sums, whole);
   }

@@ -115,17 +115,20 @@ struct Simd {
     four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
     return _mm_cvtsi128_si32(four);
   }
+  // Sixteen words, saturated.
+  static __m256i to_int16(I v) {
+    // packs works within 128-bit halves; the permutation restores the order.
+    return _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8);
+  }
   static void store_int8(int8_t* p, I v) {
-    // packs works within 128-bit halves; the permutation restores the order of the sixteen words.
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8);
+    const __m256i words = to_int16(v);
     const __m128i bytes =
         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
 
   static void store_int16(int16_t* p, I v) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                        _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_int16(v));
   }
   static F load_f16(const uint16_t* p) {
     const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -211,7 +214,7 @@ struct Simd {
     __m256i lo, hi;
   };
   static void store_words(int16_t* p, I v) {
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8);
+    const __m256i words = to_int16(v);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8));
   }
@@ -255,7 +258,7 @@ struct Simd {
   }
   // For numbers from 0 to 255.
   static void store_uint8(uint8_t* p, I v) {
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8);
+    const __m256i words = to_int16(v);
     _mm_storeu_si128(
         reinterpret_cast<__m128i*>(p),
         _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));

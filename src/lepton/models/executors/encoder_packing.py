@@ -21,7 +21,7 @@ ProductType = Literal["float32", "bfloat16", "int8", "int16"]
 _STEP_BYTES = 4
 """Of one output, in one step along the inputs."""
 _OUTPUT_BYTES = {"float32": 0, "bfloat16": 0, "int8": 12, "int16": 8}
-"""Of one output beside its weights: their scale and sum, in int8 also what its products start at."""
+"""Of one output beside its weights: scale, sum, and in int8 where sums of products start."""
 _ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int16": 2}
 
 

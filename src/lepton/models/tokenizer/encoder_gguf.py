@@ -15,8 +15,7 @@ from lepton.errors import ModelFormatError
 from lepton.models.tokenizer.from_gguf import parts_from_gguf
 from lepton.models.tokenizer.metadata import TokenizerMetadata, TokenType
 from lepton.models.tokenizer.pieces import SPACE_MARK
-
-_WORD_CHARACTERS = 100
+from lepton.models.tokenizer.word_pieces import add_template, word_piece_library
 
 
 def library_from_gguf(metadata: Mapping[str, Any], file: object) -> tokenizers.Tokenizer:
@@ -50,17 +49,6 @@ def unigram_library(
     return library
 
 
-def add_template(
-    library: tokenizers.Tokenizer, first: tuple[str, int], last: tuple[str, int], between: str
-) -> None:
-    """Put ``first`` before a text and ``last`` after it; ``between`` is for pairs."""
-    library.post_processor = processors.TemplateProcessing(
-        single=f"{first[0]}:0 $A:0 {last[0]}:0",
-        pair=between,
-        special_tokens=list({first, last}),
-    )
-
-
 def _word_pieces(keys: TokenizerMetadata) -> tokenizers.Tokenizer:
     """WordPiece. The file marks the beginnings of words; the library marks what continues them."""
     special = set(keys.ids_of(TokenType.CONTROL, TokenType.UNKNOWN))
@@ -76,25 +64,16 @@ def _word_pieces(keys: TokenizerMetadata) -> tokenizers.Tokenizer:
         _special(keys, "seperator_token_id", "[SEP]"),
     )
     unknown = keys.token_id("unknown_token_id")
-    library = tokenizers.Tokenizer(
-        models.WordPiece(
-            vocabulary,
-            unk_token="[UNK]" if unknown is None else keys.tokens[unknown],
-            max_input_chars_per_word=_WORD_CHARACTERS,
-        )
+    return word_piece_library(
+        vocabulary,
+        unknown="[UNK]" if unknown is None else keys.tokens[unknown],
+        first=first,
+        last=last,
+        special=[keys.tokens[index] for index in sorted(special)],
+        normalizer=normalizers.BertNormalizer(
+            lowercase=keys.flag("normalizer.lowercase", default=True)
+        ),
     )
-    library.normalizer = normalizers.BertNormalizer(
-        lowercase=keys.flag("normalizer.lowercase", default=True)
-    )
-    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    library.add_special_tokens(
-        [
-            AddedToken(keys.tokens[index], normalized=False, special=True)
-            for index in sorted(special)
-        ]
-    )
-    add_template(library, first, last, f"{first[0]}:0 $A:0 {last[0]}:0 $B:1 {last[0]}:1")
-    return library
 
 
 def _unigram(keys: TokenizerMetadata) -> tokenizers.Tokenizer:

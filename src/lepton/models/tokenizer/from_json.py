@@ -7,7 +7,7 @@ Reads ``tokenizer.json`` and, where they are there, ``tokenizer_config.json``,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ def parts_from_folder(folder: Path) -> TokenizerParts:
     library.no_truncation()
     library.no_padding()
     config = read_json_object(folder / "tokenizer_config.json")
-    named = _named_tokens(config, read_json_object(folder / "special_tokens_map.json"))
+    named = named_tokens(
+        _NAMED_TOKENS, config, read_json_object(folder / "special_tokens_map.json")
+    )
     ids = {name: library.token_to_id(text) for name, text in named.items()}
     added = library.get_added_tokens_decoder()
     special = {index for index, token in added.items() if token.special}
@@ -95,10 +97,10 @@ def _read_json(file: Path, *, required: bool) -> Any:
         raise ModelFormatError(f"cannot be read as JSON: {error}", file=file) from None
 
 
-def _named_tokens(*sources: Mapping[str, Any]) -> dict[str, str]:
+def named_tokens(names: Iterable[str], *sources: Mapping[str, Any]) -> dict[str, str]:
     """Special tokens by name; a value is the text or an object with its ``content``."""
     named = {}
-    for name in _NAMED_TOKENS:
+    for name in names:
         for source in sources:
             value = source.get(name)
             text = value.get("content") if isinstance(value, dict) else value

@@ -17,6 +17,7 @@ from lepton.models.tokenizer.encoder_gguf import (
     unigram_library,
 )
 from lepton.models.tokenizer.from_json import read_json_object
+from lepton.models.tokenizer.word_pieces import VOCABULARY_FILE, library_from_vocabulary
 from lepton.models.weights.e5 import E5Checkpoint
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class TextEncoder:
             return cls(e5_library(checkpoint), checkpoint.vocabulary.replacements)
         if checkpoint.format == "gguf":
             return cls(library_from_gguf(checkpoint.metadata, checkpoint.path))
-        return cls(_library_from_folder(checkpoint.path), lowercase=lowercase)
+        return cls(library_from_folder(checkpoint.path), lowercase=lowercase)
 
     @property
     def vocab_size(self) -> int:
@@ -156,9 +157,17 @@ def _shares(first: int, second: int, room: int) -> tuple[int, int]:
     return (shorter, room - shorter) if first <= second else (room - shorter, shorter)
 
 
-def _library_from_folder(folder: Path) -> tokenizers.Tokenizer:
+def library_from_folder(folder: Path) -> tokenizers.Tokenizer:
+    """The tokenizer of ``tokenizer.json``, or of ``vocab.txt`` where that is all there is.
+
+    Raises ModelFormatError when the file is missing, damaged, or of a kind that is not supported.
+    """
     file = folder / "tokenizer.json"
-    read_json_object(file, required=True)
+    if not file.exists():
+        if (folder / VOCABULARY_FILE).exists():
+            return library_from_vocabulary(folder)
+        raise ModelFormatError(f"has neither {file.name} nor {VOCABULARY_FILE}", file=folder)
+    read_json_object(file)
     try:
         return tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare exceptions
