@@ -71,6 +71,11 @@ class ServingResults:
             part.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
+def lookup_name(kind: str, precision: str) -> str:
+    """What prompt lookup with prompts of a kind is called; exact is not named."""
+    return kind if precision == "exact" else f"{kind}, {precision}"
+
+
 def load_results(path: Path) -> ServingResults:
     """What an earlier run has saved; empty when there is none."""
     return ServingResults(**json.loads(path.read_text())) if path.exists() else ServingResults()
@@ -183,9 +188,9 @@ class Suite:
     def _lookup(self) -> Iterator[Part]:
         """Prompt lookup on and off, one stream."""
 
-        def measure(prompts: Prompts) -> Figures:
-            servers = {"on": self._lepton("exact", "--no-prefix-cache")}
-            servers["off"] = self._lepton("exact")
+        def measure(precision: str, prompts: Prompts) -> Figures:
+            servers = {"on": self._lepton(precision, "--no-prefix-cache")}
+            servers["off"] = self._lepton(precision)
             found: dict[str, list[workloads.Single]] = {"on": [], "off": []}
             for prompt in prompts:
                 # Prompt by prompt, so that both meet the machine as it is at the time, and each
@@ -201,8 +206,9 @@ class Suite:
                 "identical": sum(same) / len(same),
             }
 
-        for kind, prompts in questions.by_kind(self._model).items():
-            yield kind, partial(measure, prompts)
+        for precision in PRECISIONS:
+            for kind, prompts in questions.by_kind(self._model).items():
+                yield lookup_name(kind, precision), partial(measure, precision, prompts)
 
     def _overload(self) -> Iterator[Part]:
         """80 % of the load for reference, then ten times the capacity for a minute."""
