@@ -41,6 +41,7 @@ from bench.classify import run_classify
 from bench.encoders.command import add_commands, run_encoders, run_retrieval
 from bench.engines import contenders
 from bench.fidelity import measure_fidelity
+from bench.machine import same_machine
 from bench.measure import Run, describe_machine
 from bench.models import MODELS, QUICK_MODELS, BenchModel
 from bench.neighbours import measure_neighbours
@@ -103,6 +104,8 @@ def main() -> None:
             return
     arguments.results = arguments.results or (_QUICK_RESULTS if quick else _RESULTS)
     results = load(arguments.results)
+    if arguments.command not in ("report", "list"):
+        results.machine |= same_machine(results.machine, arguments.results)
     match arguments.command:
         case "all":
             _all(arguments, results)
@@ -193,7 +196,7 @@ def _run(arguments: argparse.Namespace, results: Results) -> None:
     _check(peers, dict.fromkeys(groups))
     models = _models(arguments.models or (QUICK_MODELS if quick else tuple(MODELS)))
     workloads = _chosen(arguments.workloads or (QUICK if quick else tuple(WORKLOADS)), WORKLOADS)
-    describe_machine(results, arguments.results)
+    describe_machine(results)
     run = Run(results, arguments.results, _console.print)
     ready = run.prepare([each for each in available if each.group in ("lepton", *peers)])
     for model in models:

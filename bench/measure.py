@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.engines import Contender
-from bench.machine import same_machine
 from bench.models import BenchModel
 from bench.peers import LoadError, PeerError
 from bench.results import EngineNote, Failure, Results, Sample
@@ -24,13 +23,10 @@ from lepton.telemetry.machine import inspect_machine
 Report = Callable[[str], object]
 
 
-def describe_machine(results: Results, file: Path) -> None:
-    """Note the machine, and measure its limits with one thread and with all.
-
-    SystemExit if the results in the file are another machine's.
-    """
+def describe_machine(results: Results) -> None:
+    """Note more of the machine, and measure its limits with one thread and with all."""
     machine = inspect_machine()
-    results.machine = same_machine(results.machine, file) | {
+    results.machine |= {
         "system": machine.system,
         "memory_total": machine.memory_total,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

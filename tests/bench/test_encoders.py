@@ -10,7 +10,6 @@ import pytest
 from bench.encoders.command import run_encoders
 from bench.encoders.report import report
 from bench.encoders.texts import Workload, cut_texts
-from bench.machine import same_machine, this_machine
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -50,20 +49,6 @@ def test_results_of_another_machine_are_not_added_to(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"another machine \(Example 1, avx2, 2\)"):
         run_encoders(arguments, lambda _: None)
     assert json.loads(file.read_text()) == RESULTS
-
-
-def test_a_new_file_and_one_of_this_machine_are_taken(tmp_path: Path) -> None:
-    here = this_machine()
-    assert same_machine({}, tmp_path / "results.json") == here
-    assert same_machine(here, tmp_path / "results.json") == here
-    assert same_machine(here | {"system": "Linux 6"}, tmp_path / "results.json") == here
-
-
-def test_results_that_do_not_tell_their_machine_are_not_added_to(tmp_path: Path) -> None:
-    noted = this_machine()
-    del noted["instruction_set"]
-    with pytest.raises(SystemExit, match=r"another machine .*unknown"):
-        same_machine(noted, tmp_path / "results.json")
 
 
 def test_texts_are_cut_to_the_length_of_their_workload() -> None:

@@ -52,6 +52,22 @@ int state_of(const EncoderKernels& kernels, uint8_t byte) {
   return kernels.unsigned_states ? byte - kStateOffset : static_cast<int8_t>(byte);
 }
 
+// Products with all of a matrix; input, rows and output are left to the caller.
+DenseProduct product_with(const DenseMatrix& matrix, const std::vector<float>& bias) {
+  DenseProduct product{};
+  product.steps = matrix.steps();
+  product.panels = matrix.panel(0);
+  product.panel_bytes = matrix.panel_bytes();
+  product.num_panels = matrix.panels();
+  product.bias = bias.data();
+  if (has_scales(matrix.type())) {
+    product.scales = matrix.scales();
+    product.sums = matrix.sums();
+  }
+  if (matrix.type() == DenseType::kInt8) product.starts = matrix.starts();
+  return product;
+}
+
 EncoderNorm random_norm(size_t size, uint64_t seed) {
   return {random_floats(size, seed), random_floats(size, seed + 1), 1e-5f};
 }
@@ -135,16 +151,8 @@ TEST_CASE("products of encoders are those of plain arithmetic, and rows do not m
       }
     }
     std::vector<float> weights = random_floats(kOutputs * kInputs, 5), out(kRows * kPadded);
-    DenseProduct product{};
+    DenseProduct product = product_with(matrix, linear.bias);
     product.input_stride = stride;
-    product.steps = matrix.steps();
-    product.panels = matrix.panel(0);
-    product.panel_bytes = matrix.panel_bytes();
-    product.num_panels = matrix.panels();
-    product.bias = linear.bias.data();
-    product.scales = matrix.scales();
-    product.sums = matrix.sums();
-    product.starts = matrix.starts();
     product.output_stride = kPadded * sizeof(float);
     const auto run = [&](size_t first, size_t rows, float* to) {
       product.input = operand.data() + first * stride;
@@ -191,18 +199,11 @@ TEST_CASE("no sum of products of words leaves 32 bits") {
       matrix.pack_rows(0, x.data(), 1);
       std::vector<int16_t> words(kInputs);
       const QuantizedRow quantized = kernels.quantize_words(x.data(), kInputs, words.data());
-      const float bias[16] = {};
+      const std::vector<float> bias(16);
       float out[16];
-      DenseProduct product{};
+      DenseProduct product = product_with(matrix, bias);
       product.input = reinterpret_cast<const uint8_t*>(words.data());
       product.rows = 1;
-      product.steps = matrix.steps();
-      product.panels = matrix.panel(0);
-      product.panel_bytes = matrix.panel_bytes();
-      product.num_panels = 1;
-      product.bias = bias;
-      product.scales = matrix.scales();
-      product.sums = matrix.sums();
       product.quantized = &quantized;
       product.output = reinterpret_cast<uint8_t*>(out);
       kernels.multiply[static_cast<size_t>(DenseType::kInt16)](product);
@@ -234,17 +235,9 @@ TEST_CASE("sums of products of bytes are exact at the limits") {
     uint8_t states[kPadded];
     const QuantizedRow quantized = kernels.quantize(x.data(), kInputs, states);
     std::vector<float> out(matrix.panels() * 16);
-    DenseProduct product{};
+    DenseProduct product = product_with(matrix, bias);
     product.input = states;
     product.rows = 1;
-    product.steps = matrix.steps();
-    product.panels = matrix.panel(0);
-    product.panel_bytes = matrix.panel_bytes();
-    product.num_panels = matrix.panels();
-    product.bias = bias.data();
-    product.scales = matrix.scales();
-    product.sums = matrix.sums();
-    product.starts = matrix.starts();
     product.quantized = &quantized;
     product.output = reinterpret_cast<uint8_t*>(out.data());
     kernels.multiply[static_cast<size_t>(DenseType::kInt8)](product);
@@ -323,14 +316,9 @@ TEST_CASE("activations that are rounded with their product are right to rounding
     const float one[4] = {1.0f, 0.0f, 0.0f, 0.0f};
     std::vector<uint16_t> rounded(kCount);
     std::vector<float> found(kCount);
-    DenseProduct product{};
+    DenseProduct product = product_with(matrix, nothing);
     product.input = reinterpret_cast<const uint8_t*>(one);
     product.rows = 1;
-    product.steps = matrix.steps();
-    product.panels = matrix.panel(0);
-    product.panel_bytes = matrix.panel_bytes();
-    product.num_panels = matrix.panels();
-    product.bias = nothing.data();
     product.output = reinterpret_cast<uint8_t*>(rounded.data());
     product.half_output = true;
     product.activation = Activation::kGelu;

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lepton.errors import ModelFormatError
 from lepton.models.tokenizer.text_encoder import TextEncoder, library_from_folder
+from lepton.training.pretrained import Pretrained
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = (
@@ -37,7 +38,6 @@ SETTINGS: tuple[dict[str, object], ...] = (
     {"do_lower_case": False, "strip_accents": True},
     {"do_lower_case": True, "strip_accents": False},
     {"tokenize_chinese_chars": False},
-    {"do_lower_case": None, "cls_token": {"content": "[MASK]"}, "unk_token": "!"},
 )
 
 
@@ -48,7 +48,7 @@ def write(folder: Path, settings: dict[str, object], lines: tuple[str, ...] = VO
     return folder
 
 
-@pytest.mark.parametrize("settings", SETTINGS[:-1])
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_tokens_are_those_of_transformers(settings: dict[str, object], tmp_path: Path) -> None:
     folder = write(tmp_path, settings)
     library = TextEncoder(library_from_folder(folder))
@@ -72,7 +72,8 @@ def test_tokens_are_those_of_transformers(settings: dict[str, object], tmp_path:
 
 
 def test_special_tokens_have_the_names_that_the_settings_give(tmp_path: Path) -> None:
-    library = library_from_folder(write(tmp_path, SETTINGS[-1]))
+    named = {"do_lower_case": None, "cls_token": {"content": "[MASK]"}, "unk_token": "!"}
+    library = library_from_folder(write(tmp_path, named))
     assert library.encode("pass xyz").tokens == ["[MASK]", "pass", "!", "[SEP]"]
 
 
@@ -98,6 +99,12 @@ def test_what_is_more_than_word_pieces_is_refused(
         library_from_folder(tmp_path)
 
 
+def test_training_reads_the_vocabulary_too(tmp_path: Path) -> None:
+    encoder = Pretrained("tiny", write(tmp_path, {}), prompt="", max_tokens=4)
+    library = library_from_folder(tmp_path)
+    assert encoder.tokens(["passwords a b"]) == [[*library.encode("passwords").ids[:3], 3]]
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_lines_may_end_in_either_way(ending: str, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes(ending.join(VOCABULARY).encode())
@@ -115,6 +122,9 @@ def test_what_is_wrong_is_told_with_the_file(tmp_path: Path) -> None:
     assert "vocab.txt" in str(caught.value)
     write(tmp_path, {"do_lower_case": "yes"})
     with pytest.raises(ModelFormatError, match="'do_lower_case' must be true or false"):
+        library_from_folder(tmp_path)
+    write(tmp_path, {"cls_token": "a b"}, (*VOCABULARY, "a b"))
+    with pytest.raises(ModelFormatError, match="not a usable tokenizer"):
         library_from_folder(tmp_path)
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(ModelFormatError, match="cannot be read"):

@@ -154,8 +154,8 @@ def playground(context: BrowserContext, server_url: str) -> Iterator[Playground]
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", note)
     page.on("request", lambda sent: hosts.add(urlsplit(sent.url).netloc))
-    playground = Playground(page)
-    yield playground
-    assert not playground.replies
+    opened = Playground(page)
+    yield opened
+    assert not opened.replies
     assert troubles == []
     assert hosts <= {urlsplit(server_url).netloc}

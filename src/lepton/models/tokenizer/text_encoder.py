@@ -162,14 +162,16 @@ def library_from_folder(folder: Path) -> tokenizers.Tokenizer:
 
     Raises ModelFormatError when the file is missing, damaged, or of a kind that is not supported.
     """
-    file = folder / "tokenizer.json"
-    if not file.exists():
-        if (folder / VOCABULARY_FILE).exists():
-            return library_from_vocabulary(folder)
-        raise ModelFormatError(f"has neither {file.name} nor {VOCABULARY_FILE}", file=folder)
-    read_json_object(file)
+    file, lines = folder / "tokenizer.json", folder / VOCABULARY_FILE
+    if not file.exists() and not lines.exists():
+        raise ModelFormatError(f"has neither {file.name} nor {lines.name}", file=folder)
     try:
+        if not file.exists():
+            return library_from_vocabulary(folder)
+        read_json_object(file)
         return tokenizers.Tokenizer.from_file(str(file))
+    except ModelFormatError:
+        raise
     except Exception as error:  # the library raises bare exceptions
         raise ModelFormatError(f"not a usable tokenizer: {error}", file=file) from error
 
