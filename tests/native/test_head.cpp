@@ -173,14 +173,46 @@ TEST_CASE("a scan finds the largest logits and computes few others") {
   Heads heads(trained_source(kOutputs, kColumns, 24), kOutputs, kColumns,
               random_floats(kOutputs, 25));
   const std::vector<float> inputs = random_floats(kScanRows * kColumns, 26);
-  const std::vector<std::vector<int32_t>> cases = {
-      {1}, {5}, {1, 1}, {1, 3, 1}, {1, 1, 2, 1}, {2, 1, 1, 1, 1}, {1, 1, 1, 1, 1, 1}};
+  const std::vector<std::vector<int32_t>> cases = {{1},
+                                                   {5},
+                                                   {1, 1},
+                                                   {1, 3, 1},
+                                                   {1, 1, 2, 1},
+                                                   {2, 1, 1, 1, 1},
+                                                   {1, 1, 1, 1, 1, 1},
+                                                   {1, 1, 4, 1, 1, 1, 1},
+                                                   std::vector<int32_t>(kScanRows, 1)};
   for (const std::vector<int32_t>& num_best : cases) {
     for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
       REQUIRE(heads.run(inputs, num_best, planes));
       CHECK(heads.check(num_best) < heads.full.size() / 4);
     }
   }
+}
+
+TEST_CASE("a row whose logits are all near costs the others nothing") {
+  constexpr size_t kOutputs = 8000, kColumns = 256;
+  std::vector<float> bias(kOutputs, -1.0f);
+  std::fill_n(bias.begin(), kOutputs / 3, 0.0f);
+  Heads heads(trained_source(kOutputs, kColumns, 46), kOutputs, kColumns, bias);
+  std::vector<float> inputs = random_floats(kScanRows * kColumns, 47);
+  const auto alone = [&](size_t row) {
+    const auto begin = inputs.begin() + static_cast<std::ptrdiff_t>(row * kColumns);
+    return heads.run({begin, begin + kColumns}, {1});
+  };
+  std::fill_n(inputs.begin() + 2 * kColumns, kColumns, 0.0f);  // The bias alone: a third is equal.
+  REQUIRE(alone(1));
+  REQUIRE_FALSE(alone(2));
+  const std::vector<int32_t> num_best(kScanRows, 1);
+  REQUIRE(heads.run(inputs, num_best));
+  heads.check(num_best);
+  const auto computed = [&](size_t row) {
+    const float* logits = heads.logits.data() + row * kOutputs;
+    return std::count_if(logits, logits + kOutputs, [](float x) { return x > kLowest; });
+  };
+  CHECK(computed(2) > kOutputs / 8);
+  for (size_t row = 0; row < kScanRows; ++row)
+    if (row != 2) CHECK(computed(row) < kOutputs / 8);
 }
 
 TEST_CASE("a scan is right for one input after another") {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -20,13 +21,15 @@ constexpr double kNibbleVariance = (16.0 * 16.0 - 1.0) / 12.0;
 // step, evenly, and meets a code of up to 128.
 constexpr double kRoundingVariance = kBlockColumns * 128.0 * 128.0 / 12.0;
 
-// With more than one in so many panels to compute, a scan saves nothing, and with more than one
-// logit wanted in so many panels it mostly comes to that.
-constexpr size_t kLargestShare = 4;
+// With more than one in so many panels of every row to compute, a scan saves nothing, and with more
+// than one logit wanted in so many panels it mostly comes to that.
+constexpr size_t kLargestShare = 8;
 constexpr size_t kPanelsPerBest = 256;
 
 // Panels that one thread scans at a time, at least.
 constexpr size_t kGrain = 16;
+
+static_assert(kScanRows <= 32, "rows are bits of a number");
 
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
@@ -48,29 +51,17 @@ bool HeadScan::pays(const Matrix& matrix, size_t rows, const int32_t* num_best) 
 }
 
 bool HeadScan::run(const HeadTask& task) {
-  const size_t rows = task.quantized.rows;
-  const size_t panels = task.matrix.panels(), outputs = task.matrix.rows();
-  const auto num_best = [&](size_t row) { return static_cast<size_t>(task.num_best[row]); };
+  const size_t rows = task.quantized.rows, panels = task.matrix.panels();
   if (!scan(task)) return false;
+  computed_.assign(panels, 0);
   thresholds_.resize(rows);
   for (size_t r = 0; r < rows; ++r)
-    thresholds_[r] = find_largest(lower_.data() + r * panels, panels, num_best(r));
-  if (!choose_reaching(lower_, panels)) return false;
-  compute_chosen(task);
+    thresholds_[r] =
+        find_largest(lower_.data() + r * panels, panels, static_cast<size_t>(task.num_best[r]));
+  if (!compute_reaching(task, lower_)) return false;
   // What the likeliest panels hold is a threshold without a margin.
-  for (size_t r = 0; r < rows; ++r) {
-    const float* row = task.logits + r * outputs;
-    found_.clear();
-    for (const size_t p : chosen_) {
-      found_.insert(found_.end(), row + p * kPanelRows,
-                    row + std::min((p + 1) * kPanelRows, outputs));
-      upper_[r * panels + p] = kLowest;
-    }
-    thresholds_[r] = find_largest(found_.data(), found_.size(), num_best(r));
-  }
-  if (!choose_reaching(upper_, panels)) return false;
-  compute_chosen(task);
-  return true;
+  for (size_t r = 0; r < rows; ++r) thresholds_[r] = find_computed(task, r);
+  return compute_reaching(task, upper_);
 }
 
 // Bounds all logits. False when one is not finite.
@@ -124,31 +115,59 @@ void HeadScan::measure_inputs(const HeadTask& task) {
   }
 }
 
-// Chooses the panels whose bounds reach the threshold of any row. False when these are too many.
-bool HeadScan::choose_reaching(const std::vector<float>& bounds, size_t panels) {
-  chosen_.clear();
+// Computes, row by row, the panels whose bounds reach the row's threshold and that are not there
+// yet. False when these are too many.
+bool HeadScan::compute_reaching(const HeadTask& task, const std::vector<float>& bounds) {
+  const size_t rows = task.quantized.rows, panels = task.matrix.panels();
+  const size_t outputs = task.matrix.rows();
+  patches_.clear();
+  size_t left = rows * panels / kLargestShare;
   for (size_t p = 0; p < panels; ++p) {
-    bool reaches = false;
-    for (size_t r = 0; r < thresholds_.size(); ++r)
-      reaches |= bounds[r * panels + p] >= thresholds_[r];
-    if (reaches) chosen_.push_back(p);
+    uint32_t wanted = 0;
+    for (size_t r = 0; r < rows; ++r)
+      wanted |= uint32_t{bounds[r * panels + p] >= thresholds_[r]} << r;
+    wanted &= ~computed_[p];
+    computed_[p] |= wanted;
+    while (wanted != 0) {  // Rows next to each other go together.
+      const auto begin = static_cast<size_t>(std::countr_zero(wanted));
+      const auto count = static_cast<size_t>(std::countr_one(wanted >> begin));
+      if (count > left) return false;
+      left -= count;
+      patches_.push_back({p, 1, begin, begin + count});
+      wanted &= wanted + (uint32_t{1} << begin);  // The carry clears them.
+    }
   }
-  return chosen_.size() <= panels / kLargestShare;
-}
-
-void HeadScan::compute_chosen(const HeadTask& task) {
-  const size_t rows = task.quantized.rows, outputs = task.matrix.rows();
-  pool_.parallel_for(chosen_.size(), 1, [&](size_t begin, size_t end, int) {
+  pool_.parallel_for(patches_.size(), 1, [&](size_t begin, size_t end, int) {
     for (size_t i = begin; i < end; ++i) {
-      const size_t first = chosen_[i] * kPanelRows;
+      const Patch& patch = patches_[i];
+      const size_t first = patch.panel * kPanelRows;
       const size_t count = std::min<size_t>(kPanelRows, outputs - first);
       float panel[kScanRows][kPanelRows];
-      multiply_patch(kernels_, task.input, task.quantized, task.matrix, task.bias,
-                     {chosen_[i], 1, 0, rows}, panel[0], kPanelRows, false);
-      for (size_t r = 0; r < rows; ++r)
-        std::copy_n(panel[r], count, task.logits + r * outputs + first);
+      multiply_patch(kernels_, task.input, task.quantized, task.matrix, task.bias, patch, panel[0],
+                     kPanelRows, false);
+      for (size_t r = patch.row_begin; r < patch.row_end; ++r)
+        std::copy_n(panel[r - patch.row_begin], count, task.logits + r * outputs + first);
     }
   });
+  return true;
+}
+
+// As many as are wanted of a row's logits in `patches_` reach this.
+float HeadScan::find_computed(const HeadTask& task, size_t row) const {
+  const size_t outputs = task.matrix.rows();
+  const auto wanted = static_cast<size_t>(task.num_best[row]);
+  float best[kMostBest + kPanelRows];
+  size_t held = 0;
+  for (const Patch& patch : patches_) {
+    if (row < patch.row_begin || row >= patch.row_end) continue;
+    const size_t first = patch.panel * kPanelRows;
+    const size_t count = std::min<size_t>(kPanelRows, outputs - first);
+    std::copy_n(task.logits + row * outputs + first, count, best + held);
+    const size_t keep = std::min(wanted, held + count);
+    std::partial_sort(best, best + keep, best + held + count, std::greater<float>());
+    held = keep;
+  }
+  return best[held - 1];
 }
 
 }  // namespace lepton

@@ -121,7 +121,7 @@ using AttendKernel = void (*)(const AttendItem&);
 using ProductKernel = void (*)(const Product&);
 
 // Rows that a scan of a split matrix takes at most.
-constexpr size_t kScanRows = 6;
+constexpr size_t kScanRows = 8;
 
 // Panels of a split matrix whose outputs are to be bounded from the high plane alone, with every
 // low nibble taken for 7.5: an output is an approximation ± a margin that grows with its standard

@@ -16,8 +16,9 @@ LEPTON_INLINE float largest_lane(F v, size_t lanes) {
 // A high code h stands for 16 · (h + 7.5 / 16): the fraction is a minimum per scale.
 using ScanLayout = lepton::QuantizedLayout<Codes::kU4, Scales::kF16Minimum, 8, 1>;
 
+// Rows `first` … first + Rows - 1 of one panel.
 template <int Rows>
-void scan_panel(const HighScan& scan, size_t panel, F& not_finite) {
+void scan_panel(const HighScan& scan, size_t panel, size_t first, F& not_finite) {
   using Dot = DotOf<ScanLayout, Planes::kOne>;
   const QuantizedRows& x = *scan.inputs;
   F totals[Rows], variances[Rows];
@@ -31,7 +32,7 @@ void scan_panel(const HighScan& scan, size_t panel, F& not_finite) {
         block[0].base[0] = Dot::base(scale);
         block[0].minimum[0] = Simd::mul(scale, Simd::set1(7.5f / 16.0f));
         const F squares = Simd::mul(scale, scale);
-        const size_t at = b * x.rows;
+        const size_t at = b * x.rows + first;
         for (int r = 0; r < Rows; ++r)
           variances[r] = Simd::fma(squares, Simd::set1(scan.powers[at + static_cast<size_t>(r)]),
                                    variances[r]);
@@ -41,9 +42,9 @@ void scan_panel(const HighScan& scan, size_t panel, F& not_finite) {
   const size_t left = scan.num_outputs - panel * kPanelRows;
   const size_t lanes = left < kPanelRows ? left : kPanelRows;
   for (int r = 0; r < Rows; ++r) {
-    const size_t at = static_cast<size_t>(r) * scan.stride + panel;
+    const size_t row = first + static_cast<size_t>(r), at = row * scan.stride + panel;
     const F approximation = Simd::fma(totals[r], Simd::set1(16.0f), bias);
-    const F margin = Simd::mul(Simd::sqrt(variances[r]), Simd::set1(scan.margins[r]));
+    const F margin = Simd::mul(Simd::sqrt(variances[r]), Simd::set1(scan.margins[row]));
     const F upper = Simd::add(approximation, margin);
     not_finite = Simd::fma(upper, zero(), not_finite);
     scan.lower[at] = largest_lane(Simd::sub(approximation, margin), lanes);
@@ -52,11 +53,17 @@ void scan_panel(const HighScan& scan, size_t panel, F& not_finite) {
 }
 
 bool scan_high(const HighScan& scan) {
-  constexpr void (*kFew[])(const HighScan&, size_t, F&) = {
+  constexpr void (*kFew[])(const HighScan&, size_t, size_t, F&) = {
       scan_panel<1>, scan_panel<2>, scan_panel<3>, scan_panel<4>, scan_panel<5>, scan_panel<6>};
-  static_assert(sizeof kFew / sizeof *kFew == lepton::kScanRows);
+  constexpr size_t kMost = sizeof kFew / sizeof *kFew;
+  // About as many rows at a time, and all of them while a panel is in the first-level cache.
+  const size_t rows = scan.inputs->rows, parts = (rows + kMost - 1) / kMost;
   F not_finite = zero();
-  for (size_t panel = 0; panel < scan.num_panels; ++panel)
-    kFew[scan.inputs->rows - 1](scan, panel, not_finite);
+  for (size_t panel = 0; panel < scan.num_panels; ++panel) {
+    for (size_t part = 0; part < parts; ++part) {
+      const size_t first = part * rows / parts, end = (part + 1) * rows / parts;
+      kFew[end - first - 1](scan, panel, first, not_finite);
+    }
+  }
   return Simd::sum_lanes(not_finite) == 0.0f;
 }
