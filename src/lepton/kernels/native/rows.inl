@@ -47,10 +47,14 @@ LEPTON_INLINE void quantize_block(F a, F b, size_t at, const QuantizedRows& targ
       return S::round(S::min(steps, S::set1(127.0f)));
     };
     const I second_a = rest(a, first_a), second_b = rest(b, first_b);
-    int32_t second_sums[2];
-    store_and_sum<S>(target.values[1] + first_value, second_a, second_b, second_sums);
-    for (int half = 0; half < 2; ++half)
-      sums[half] = 256 * sums[half] + (target.planes == Planes::kTwo ? second_sums[half] : 0);
+    int32_t second_sums[2] = {0, 0};
+    if (target.planes == Planes::kTwo) {
+      store_and_sum<S>(target.values[1] + first_value, second_a, second_b, second_sums);
+    } else {
+      S::store_int8(target.values[1] + first_value, second_a);
+      S::store_int8(target.values[1] + first_value + 16, second_b);
+    }
+    for (int half = 0; half < 2; ++half) sums[half] = 256 * sums[half] + second_sums[half];
     if constexpr (S::kWords) {
       whole_a = S::add(S::template shift_left<8>(first_a), second_a);
       whole_b = S::add(S::template shift_left<8>(first_b), second_b);

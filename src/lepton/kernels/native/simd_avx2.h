@@ -126,6 +126,17 @@ struct Simd {
         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
+  // Stores 32 codes and sums them by halves.
+  static void store_and_sum(int8_t* p, I a, I b, int32_t (&sums)[2]) {
+    const __m256i x = to_int16(a), y = to_int16(b), ones = _mm256_set1_epi16(1);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_permute4x64_epi64(_mm256_packs_epi16(x, y), 0xd8));
+    const __m256i four = _mm256_hadd_epi32(_mm256_madd_epi16(x, ones), _mm256_madd_epi16(y, ones));
+    __m128i two = _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+    two = _mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1));
+    sums[0] = _mm_cvtsi128_si32(two);
+    sums[1] = _mm_extract_epi32(two, 2);
+  }
 
   static void store_int16(int16_t* p, I v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_int16(v));
