@@ -35,7 +35,8 @@ _READING = """\
 - The limit is what the machine allows with these weights: weights and cache read from memory once
   a step at the measured bandwidth, or every weight multiplied once at the measured peak of the
   instruction named above, whichever takes longer. Nothing is faster than that unless the weights
-  fit into the processor's cache. `exact` computes twice what the limit counts.
+  fit into the processor's cache, or of a Q8_0 head only a part is read (greedy decoding of Lepton,
+  docs/adr/0004). `exact` computes twice what the limit counts.
 - `exact` multiplies activations as two int8 planes, `fast` as one except in the head and
   where rounding would weigh most; llama.cpp as one.
 - *decode* counts generated tokens only; *prefill* is a prompt that no cache holds. Long-context

@@ -128,7 +128,7 @@ def test_logits_that_are_held_are_never_overwritten(executor, batch) -> None:
 LOWEST = np.finfo(np.float32).min
 
 
-@pytest.mark.parametrize(("wanted", "best"), [(1, 1), (1, 9), (3, 1), (4, 2), (6, 1)])
+@pytest.mark.parametrize(("wanted", "best"), [(1, 1), (1, 9), (3, 1), (4, 2), (6, 1), (8, 1)])
 def test_the_best_logits_are_those_of_the_full_product(executor, batch, wanted, best) -> None:
     table = np.arange(8, dtype=np.int32)[None]
     scanned = 0

@@ -21,8 +21,9 @@ constexpr double kNibbleVariance = (16.0 * 16.0 - 1.0) / 12.0;
 // step, evenly, and meets a code of up to 128.
 constexpr double kRoundingVariance = kBlockColumns * 128.0 * 128.0 / 12.0;
 
-// With more than one in so many panels of every row to compute, a scan saves nothing, and with more
-// than one logit wanted in so many panels it mostly comes to that.
+// With more than one in so many of all rows' panels to compute in one pass, a scan saves nothing;
+// of one row alone it may be twice as many, as memory binds then. With more than one logit wanted
+// in so many panels it mostly comes to that.
 constexpr size_t kLargestShare = 8;
 constexpr size_t kPanelsPerBest = 256;
 
@@ -121,7 +122,7 @@ bool HeadScan::compute_reaching(const HeadTask& task, const std::vector<float>& 
   const size_t rows = task.quantized.rows, panels = task.matrix.panels();
   const size_t outputs = task.matrix.rows();
   patches_.clear();
-  size_t left = rows * panels / kLargestShare;
+  size_t left = std::max<size_t>(rows, 2) * panels / kLargestShare;
   for (size_t p = 0; p < panels; ++p) {
     uint32_t wanted = 0;
     for (size_t r = 0; r < rows; ++r)

@@ -56,7 +56,7 @@ bool scan_high(const HighScan& scan) {
   constexpr void (*kFew[])(const HighScan&, size_t, size_t, F&) = {
       scan_panel<1>, scan_panel<2>, scan_panel<3>, scan_panel<4>, scan_panel<5>, scan_panel<6>};
   constexpr size_t kMost = sizeof kFew / sizeof *kFew;
-  // About as many rows at a time, and all of them while a panel is in the first-level cache.
+  // Parts of nearly equal size, one after the other while a panel is in a near cache.
   const size_t rows = scan.inputs->rows, parts = (rows + kMost - 1) / kMost;
   F not_finite = zero();
   for (size_t panel = 0; panel < scan.num_panels; ++panel) {
