@@ -59,10 +59,13 @@ bool HeadScan::run(const HeadTask& task) {
   for (size_t r = 0; r < rows; ++r)
     thresholds_[r] =
         find_largest(lower_.data() + r * panels, panels, static_cast<size_t>(task.num_best[r]));
-  if (!compute_reaching(task, lower_)) return false;
+  if (!choose_reaching(lower_, rows, panels)) return false;
+  compute_chosen(task);
   // What the likeliest panels hold is a threshold without a margin.
   for (size_t r = 0; r < rows; ++r) thresholds_[r] = find_computed(task, r);
-  return compute_reaching(task, upper_);
+  if (!choose_reaching(upper_, rows, panels)) return false;
+  compute_chosen(task);
+  return true;
 }
 
 // Bounds all logits. False when one is not finite.
@@ -116,11 +119,9 @@ void HeadScan::measure_inputs(const HeadTask& task) {
   }
 }
 
-// Computes, row by row, the panels whose bounds reach the row's threshold and that are not there
-// yet. False when these are too many.
-bool HeadScan::compute_reaching(const HeadTask& task, const std::vector<float>& bounds) {
-  const size_t rows = task.quantized.rows, panels = task.matrix.panels();
-  const size_t outputs = task.matrix.rows();
+// Chooses, for each row apart, the panels whose bounds reach its threshold and that it has not yet.
+// False when these are too many.
+bool HeadScan::choose_reaching(const std::vector<float>& bounds, size_t rows, size_t panels) {
   patches_.clear();
   size_t left = std::max<size_t>(rows, 2) * panels / kLargestShare;
   for (size_t p = 0; p < panels; ++p) {
@@ -138,6 +139,11 @@ bool HeadScan::compute_reaching(const HeadTask& task, const std::vector<float>& 
       wanted &= wanted + (uint32_t{1} << begin);  // The carry clears them.
     }
   }
+  return true;
+}
+
+void HeadScan::compute_chosen(const HeadTask& task) {
+  const size_t outputs = task.matrix.rows();
   pool_.parallel_for(patches_.size(), 1, [&](size_t begin, size_t end, int) {
     for (size_t i = begin; i < end; ++i) {
       const Patch& patch = patches_[i];
@@ -150,7 +156,6 @@ bool HeadScan::compute_reaching(const HeadTask& task, const std::vector<float>& 
         std::copy_n(panel[r - patch.row_begin], count, task.logits + r * outputs + first);
     }
   });
-  return true;
 }
 
 // As many as are wanted of a row's logits in `patches_` reach this.

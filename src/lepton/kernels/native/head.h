@@ -41,7 +41,8 @@ class HeadScan {
  private:
   void measure_inputs(const HeadTask& task);
   bool scan(const HeadTask& task);
-  bool compute_reaching(const HeadTask& task, const std::vector<float>& bounds);
+  bool choose_reaching(const std::vector<float>& bounds, size_t rows, size_t panels);
+  void compute_chosen(const HeadTask& task);
   float find_computed(const HeadTask& task, size_t row) const;
 
   ThreadPool& pool_;
@@ -51,7 +52,7 @@ class HeadScan {
   std::vector<float> lower_, upper_;     // [rows, panels]
   std::vector<float> thresholds_;        // [rows]: as many logits as are wanted reach it
   std::vector<uint32_t> computed_;       // [panels]: rows whose logits are there, a bit each
-  std::vector<Patch> patches_;           // computed last, of one panel each
+  std::vector<Patch> patches_;           // chosen last, of one panel each
 };
 
 }  // namespace lepton
