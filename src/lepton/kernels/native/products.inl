@@ -49,6 +49,7 @@ constexpr int kLargestCode = C == Codes::kU2   ? 3
 // rows, adds quads to a sum that starts at a given number, and finishes as sixteen floats: the
 // exact sum of code · activation, an activation being first or 256 · first + second, times a scale.
 // A sum of first numbers can be widened to whole ones, to which a second plane is then added.
+// kVectors is how many sums of sixteen lanes one row keeps in registers.
 
 // Four-way byte products summed in 32 bits, one sum per plane.
 template <class S, Codes C, int NumPlanes>
@@ -58,6 +59,7 @@ struct PlaneDot {
     I plane[NumPlanes];
   };
   static constexpr int kOffset = kSigned<C> ? S::kSignedBias : 0;
+  static constexpr int kVectors = NumPlanes;
   // Integers below 2^22 that are added to the bits of 1.5 · 2^23 make the float 1.5 · 2^23 + n:
   // what is to be scaled needs no conversion.
   static constexpr bool kAsBits = NumPlanes == 1;
@@ -114,6 +116,7 @@ struct WordDot {
   };
   using Sum = I;
   static constexpr int kOffset = 0;
+  static constexpr int kVectors = 1;
   static constexpr bool kWidens = false;
 
   static LEPTON_INLINE Weights prepare(B quad) {
@@ -147,14 +150,16 @@ struct PairDot {
   // Quads whose pairs of products fit in 16 bits together, as far as one group goes.
   static constexpr int kFit = 32767 / (kLargestCode<C> * 128 * 2);
   static constexpr int kQuads = kFit >= GroupQuads ? GroupQuads : kFit >= 4 ? 4 : 2;
+  // Without an earlier part to be added to, the total need not be kept beside the pairs.
+  static constexpr int kVectors = kQuads == GroupQuads ? 1 : 2;
 
   static LEPTON_INLINE Weights prepare(B quad) { return quad; }
   static LEPTON_INLINE Sum start(int32_t value) { return {S::set1(value), typename S::W{}}; }
   template <int Q, int Plane>
   static LEPTON_INLINE void add(Sum& sum, const Weights& weights, const QuantizedRows& x,
                                 size_t at) {
-    const auto pairs = S::multiply_bytes(weights, x.values[Plane] + at * kBlockColumns + Q * 4);
-    sum.pairs = Q % kQuads == 0 ? pairs : S::add(sum.pairs, pairs);
+    const int8_t* four = x.values[Plane] + at * kBlockColumns + Q * 4;
+    S::template multiply_bytes<Q % kQuads != 0>(sum.pairs, weights, four);
     if constexpr (Q % kQuads == kQuads - 1) flush(sum);
   }
   static LEPTON_INLINE void flush(Sum& sum) {
@@ -403,7 +408,7 @@ LEPTON_INLINE void add_rows(const QuantizedRows& x, size_t at, size_t rows,
 // they take is enough for the same block of the next panels to arrive.
 template <class Layout, class Dot, Planes P, int Panels>
 void multiply_many(const Product& product, size_t panel) {
-  constexpr bool kWide = Panels * sizeof(typename Dot::Sum) > 2 * sizeof(I);
+  constexpr bool kWide = Panels * Dot::kVectors > static_cast<int>(Simd::kPanelTile);
   constexpr size_t kTile = kWide ? Simd::kRowTile / 2 : Simd::kRowTile;
   const QuantizedRows& x = *product.quantized;
   const size_t rows = product.row_end - product.row_begin;
@@ -486,16 +491,17 @@ template <class Layout, Planes P>
 void quantized_product(const Product& product) {
   using Dot = DotOf<Layout, P>;
   constexpr size_t kPanels = Simd::kPanelTile;
+  constexpr int kFewRows = Dot::kVectors == 1 ? Simd::kFewRows : Simd::kFewWideRows;
   const size_t rows = product.row_end - product.row_begin;
   size_t panel = 0;
-  if (rows > Simd::kFewRows) {
+  if (rows > kFewRows) {
     for (; panel + kPanels <= product.num_panels; panel += kPanels)
       multiply_many<Layout, Dot, P, kPanels>(product, panel);
     for (; panel < product.num_panels; ++panel) multiply_many<Layout, Dot, P, 1>(product, panel);
     return;
   }
   for (; panel < product.num_panels; ++panel)
-    multiply_all<Layout, Dot, P, Simd::kFewRows>(product, panel, rows);
+    multiply_all<Layout, Dot, P, kFewRows>(product, panel, rows);
 }
 
 template <TensorType T>

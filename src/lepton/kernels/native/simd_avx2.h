@@ -25,6 +25,7 @@ struct Simd {
   static constexpr bool kPairProducts = false;
   static constexpr size_t kPanelTile = 1;
   static constexpr int kFewRows = 6;
+  static constexpr int kFewWideRows = 4;
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
   static constexpr size_t kQueryTile = 5;
@@ -239,7 +240,6 @@ struct Simd {
             _mm256_srai_epi16(_mm256_slli_epi16(v.hi, 8), 8)};
   }
   static W odd_signed(B v) { return {_mm256_srai_epi16(v.lo, 8), _mm256_srai_epi16(v.hi, 8)}; }
-  static W add(W a, W b) { return {_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)}; }
   // w[2c] a[0] + w[2c + 1] a[1] in lane c.
   static I multiply_words(W w, const int16_t* a) {
     const __m256i two = broadcast4(a);
@@ -248,10 +248,15 @@ struct Simd {
   static I dot_words(I sum, B w, const int16_t* a) {
     return add(sum, multiply_words({w.lo, w.hi}, a));
   }
-  // w[4c] a[0] + w[4c + 1] a[1] in word 2c, w[4c + 2] a[2] + w[4c + 3] a[3] in word 2c + 1.
-  static W multiply_bytes(B w, const int8_t* a) {
+  // Word 2c of `sum` becomes w[4c] a[0] + w[4c + 1] a[1] and word 2c + 1 w[4c + 2] a[2] +
+  // w[4c + 3] a[3], or both grow by it. Member by member: GCC 12 assigns a whole W through memory,
+  // eight bytes at a time, and the loads wait for the stores.
+  template <bool Add>
+  static void multiply_bytes(W& sum, B w, const int8_t* a) {
     const __m256i four = broadcast4(a);
-    return {_mm256_maddubs_epi16(w.lo, four), _mm256_maddubs_epi16(w.hi, four)};
+    const __m256i lo = _mm256_maddubs_epi16(w.lo, four), hi = _mm256_maddubs_epi16(w.hi, four);
+    sum.lo = Add ? _mm256_add_epi16(sum.lo, lo) : lo;
+    sum.hi = Add ? _mm256_add_epi16(sum.hi, hi) : hi;
   }
   static I add_pairs(W v) {
     const __m256i ones = _mm256_set1_epi16(1);

@@ -23,6 +23,7 @@ struct Simd {
   static constexpr bool kWords = false;
   static constexpr size_t kPanelTile = 2;
   static constexpr int kFewRows = 6;
+  static constexpr int kFewWideRows = 6;
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 12;
   static constexpr size_t kQueryTile = 12;

@@ -16,6 +16,7 @@ struct Simd {
   static constexpr bool kPairProducts = false;
   static constexpr size_t kPanelTile = 1;
   static constexpr int kFewRows = 6;
+  static constexpr int kFewWideRows = 4;
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
   static constexpr size_t kQueryTile = 5;

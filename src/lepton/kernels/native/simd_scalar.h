@@ -21,8 +21,9 @@ struct Simd {
   static constexpr bool kPairProducts = false;
   // Panels that many rows pass together.
   static constexpr size_t kPanelTile = 1;
-  // Rows whose sums stay in registers while weights pass.
+  // Rows whose sums stay in registers while weights pass, with one vector to a sum and with two.
   static constexpr int kFewRows = 1;
+  static constexpr int kFewWideRows = 1;
   // Rows of a tile of quantized products, and of float ones.
   static constexpr size_t kRowTile = 4;
   static constexpr size_t kFloatRows = 6;
