@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.engines import contenders
 from bench.models import MODELS
 from bench.plots import draw
 from bench.results import Results, in_order
@@ -34,9 +35,11 @@ _READING = """\
   the limit; under a peer, how many times its speed Lepton reaches, `exact` / `fast`.
 - The limit is what the machine allows with these weights: weights and cache read from memory once
   a step at the measured bandwidth, or every weight multiplied once at the measured peak of the
-  instruction named above, whichever takes longer. Nothing is faster than that unless the weights
-  fit into the processor's cache, or of a Q8_0 head only a part is read (greedy decoding of Lepton,
-  docs/adr/0004). `exact` computes twice what the limit counts.
+  instruction named above, whichever takes longer. Of several readings of the machine the best
+  counts; where neighbours take memory's time the same share is more than it says. Nothing is faster
+  than the limit unless the weights fit into the processor's cache, or of a Q8_0 head only a part is
+  read (greedy decoding of Lepton, docs/adr/0004). `exact` computes twice what the limit counts.
+  Floats count by float32 instructions: where a processor multiplies bfloat16, more is possible.
 - `exact` multiplies activations as two int8 planes, `fast` as one except in the head and
   where rounding would weigh most; llama.cpp as one.
 - *decode* counts generated tokens only; *prefill* is a prompt that no cache holds. Long-context
@@ -67,6 +70,7 @@ def write_report(results: Results, results_file: Path, report: Path) -> None:
         _fidelity(results),
         _neighbours(results),
         _failures(results),
+        _unmeasured(results),
     ]
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text("\n".join(part for part in parts if part))
@@ -93,20 +97,18 @@ def _machine(results: Results) -> str:
     facts = [machine["processor"], f"{machine['threads']} threads", machine["system"]]
     lines = [
         f"{', '.join(facts)}, {machine['date']}. Measured limits:\n",
-        "| threads | memory, GB/s | integer, GOPS | float32, GFLOPS |",
+        "| threads | memory, GB/s (least reading) | integer, GOPS | float32, GFLOPS |",
         "| --- | ---: | ---: | ---: |",
     ]
     instruction = ""
     for threads in sorted({limits.threads for limits in results.limits}):
         best = results.best_limits(threads)
         assert best is not None
-        figures = (
-            best.bytes_per_second,
-            best.integer_operations_per_second,
-            best.float_operations_per_second,
-        )
+        readings = [each.bytes_per_second for each in results.limits if each.threads == threads]
+        figures = (best.integer_operations_per_second, best.float_operations_per_second)
         cells = " | ".join(f"{figure / 1e9:,.1f}" for figure in figures)
-        lines.append(f"| {threads} | {cells} |")
+        memory = f"{best.bytes_per_second / 1e9:,.1f} ({min(readings) / 1e9:,.1f})"
+        lines.append(f"| {threads} | {memory} | {cells} |")
         instruction = f"Integer peak by {best.integer_instruction}, float by "
         instruction += f"{best.float_instruction}."
     return "\n".join([*lines, "", instruction, ""])
@@ -195,6 +197,30 @@ def _failures(results: Results) -> str:
         for failure in results.failures
     )
     return _section("Not measured", Table("", ("engine", "model", "workload", "reason"), rows, 4))
+
+
+def _unmeasured(results: Results) -> str:
+    """What `python -m bench run` would measure beside what is there."""
+    begun = in_order({sample.model for sample in results.samples}, MODELS)
+    rows = []
+    for name in begun:
+        model = MODELS[name]
+        for contender in contenders():
+            engine = contender.engine.name
+            titles = [
+                WORKLOADS[each].title
+                for each in model.workloads
+                if contender.suits(model, WORKLOADS[each])
+                and not results.measured(name, each, engine)
+                and not results.failed(name, each, engine)
+            ]
+            if titles:
+                rows.append((engine, model.title, "; ".join(titles)))
+    others = [model.title for model in MODELS.values() if model.name not in begun]
+    table = Table("", ("engine", "model", "workloads"), tuple(rows), 3)
+    parts = [markdown(table), f"Models not begun: {', '.join(others)}.\n" if others else ""]
+    text = "\n".join(part for part in parts if part)
+    return text and f"## Of the whole plan, not measured yet\n\n{text}"
 
 
 def _one_cell(text: str) -> str:

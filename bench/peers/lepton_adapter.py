@@ -11,9 +11,9 @@ class Adapter:
     """A loaded model."""
 
     def __init__(self, path: str, **options: Any) -> None:
-        # Every token is computed: no prompt is found again and no draft verified.
-        off: dict[str, Any] = {"prefix_cache": False, "speculation": "off"}
-        self._llm = LLM(path, **{"max_sequences": 64, **off, **options})
+        # No draft is verified. Prompts are found again, as by peers: those whose reading is
+        # measured are new, and a long context is read once.
+        self._llm = LLM(path, **{"max_sequences": 64, "speculation": "off", **options})
 
     def generate(self, prompts: list[list[int]], tokens: int) -> None:
         params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)

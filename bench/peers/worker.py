@@ -73,7 +73,10 @@ class Worker:
         ]
         self._adapter.generate(prompts, 1)
         first = self._seconds(prompts, 1)
-        return streams * tokens / (self._seconds(prompts, tokens + 1) - first)
+        more = self._seconds(prompts, tokens + 1) - first
+        if more <= 0:
+            raise RuntimeError(f"{tokens + 1} tokens took no longer than one: {first:.2f} s")
+        return streams * tokens / more
 
     def _prefill(self, tokens: int) -> float:
         """Prompts that were never seen before; short ones several times."""

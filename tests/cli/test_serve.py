@@ -82,6 +82,7 @@ def test_options_reach_engine_and_server(run: Run, seen: dict[str, Any], tmp_pat
         ),
         *("--no-prefix-cache", "--speculation", "off", "--request-timeout", "60"),
         *("--log-level", "warning", "--log-format", "json"),
+        *("--max-body", "4M", "--liveness-seconds", "7"),
         *("--precision", "fast", "--kv-dtype", "int8", "--quantize", "int4"),
     )
     assert result.exit_code == 0, result.stderr
@@ -108,6 +109,9 @@ def test_options_reach_engine_and_server(run: Run, seen: dict[str, Any], tmp_pat
         keys_file=keys,
         cors_origins=("https://a.example", "https://b.example"),
         max_tokens=77,
+        max_body_bytes=4 << 20,
+        max_requests=1009,
+        liveness_seconds=7,
         max_queue_seconds=3,
         request_seconds=60,
         drain_seconds=2.5,

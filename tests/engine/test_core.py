@@ -179,6 +179,22 @@ def test_logprobs_come_from_the_raw_logits(toy: Any) -> None:
         history.append(token)
 
 
+def test_the_most_likely_tokens_are_a_sequence_like_any_other(toy: Any) -> None:
+    params = SamplingParams(seed=1, max_tokens=1, logprobs=4, ignore_eos=True)
+    (entry,) = toy.run_one([5, 6], params).outputs[0].logprobs
+    top = entry.top
+    assert len(top) == 4
+    assert list(top) == [top[0], top[1], top[2], top[-1]]
+    assert top[1:3] == (top[1], top[2])
+    assert top == tuple(top)
+    assert top != tuple(top)[:3]
+    assert hash(top) == hash(tuple(top))
+    assert repr(top) == repr(tuple(top))
+    assert top[0].token == top[0].bytes.decode("utf-8", "replace")
+    with pytest.raises(IndexError):
+        top[4]
+
+
 @pytest.mark.parametrize("limit", [4, 512])
 def test_prompt_logprobs(toy: Any, limit: int) -> None:
     prompt = [2 + index % 9 for index in range(40)]

@@ -28,6 +28,17 @@ def test_leaving_wipes_nothing_out() -> None:
     assert shares.served("modest") == 0
 
 
+def test_nobody_waits_for_others_to_catch_up_with_the_past() -> None:
+    shares = TenantShares()
+    shares.arrive("old")
+    shares.charge("old", read=10_000_000, generated=0)
+    shares.leave("old")
+    shares.arrive("new")
+    shares.charge("new", read=100, generated=0)
+    shares.arrive("old")
+    assert shares.served("old") == shares.served("new") == 10_000_100
+
+
 def test_tenants_without_number_take_no_memory() -> None:
     shares = TenantShares()
     shares.arrive("always")

@@ -38,6 +38,13 @@ def make_request(
     return request
 
 
+def fast_pacer() -> StepPacer:
+    """Of a machine that is never short of time."""
+    pacer = StepPacer(1e6)
+    pacer.note(0, 1.0, 1e-9)
+    return pacer
+
+
 def make_scheduler(
     num_blocks: int = 100,
     max_sequences: int = 8,
@@ -50,7 +57,7 @@ def make_scheduler(
         max_sequences=max_sequences,
         max_step_tokens=max_step_tokens,
         max_logit_rows=max_logit_rows,
-        pacer=pacer,
+        pacer=pacer or fast_pacer(),
     )
 
 
@@ -276,6 +283,17 @@ def test_tenants_get_equal_shares_of_the_places() -> None:
         scheduler.remove(sequence)
     step(scheduler)
     assert set(scheduler.running) == set(many[:4])
+
+
+def test_with_more_tenants_than_places_nobody_keeps_two() -> None:
+    scheduler = make_scheduler(max_sequences=2)
+    queue(scheduler, *(make_request(4, tenant="many") for _ in range(4)))
+    step(scheduler)
+    queue(scheduler, *(make_request(4, tenant=name) for name in "abc"))
+    for _ in range(3):
+        step(scheduler)
+    tenants = [running.request.options.tenant for running in scheduler.running]
+    assert sorted(tenants) == ["a", "many"]
 
 
 def test_turns_go_to_the_tenant_served_least() -> None:

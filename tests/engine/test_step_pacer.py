@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,10 +19,14 @@ def test_later_tokens_are_more_work() -> None:
     assert work(5000, 10) > 3 * work(0, 10)
 
 
-def test_a_prompt_alone_is_not_bounded() -> None:
+def test_a_prompt_alone_is_read_for_a_second_at_a_time() -> None:
     pacer = StepPacer(0.1)
-    assert math.isinf(pacer.prefill_work(0))
-    assert pacer.prefill_tokens(0) == 0
+    assert pacer.prefill_work(0) == 64  # Nothing is known of the machine yet.
+    pacer.note(0, 64.0, 0.64)
+    assert pacer.prefill_work(0) == pytest.approx(100)
+    for _ in range(20):
+        pacer.note(0, 64.0, 1000.0)
+    assert pacer.prefill_work(0) >= 16
 
 
 def test_prompts_get_the_time_that_completions_leave() -> None:

@@ -67,6 +67,20 @@ def test_tensor_of_another_shape(folder) -> None:
     assert caught.value.tensor == name
 
 
+def test_a_vector_is_no_matrix_of_one_row(folder) -> None:
+    def narrow(tensors) -> None:
+        for layer in range(4):
+            prefix = f"model.layers.{layer}.mlp."
+            tensors[prefix + "gate_proj.weight"] = np.zeros(64, np.float32)
+            tensors[prefix + "up_proj.weight"] = np.zeros((1, 64), np.float32)
+            tensors[prefix + "down_proj.weight"] = np.zeros((64, 1), np.float32)
+
+    change_tensors(folder, narrow)
+    change_config(folder, intermediate_size=1)
+    with pytest.raises(ModelFormatError, match=r"shape \(64,\), expected \(1, 64\)"):
+        load_network(folder)
+
+
 def test_tensor_that_no_stage_uses(folder) -> None:
     """Norms of query and key in a Llama: ignoring them would give another model."""
     name = "model.layers.1.self_attn.q_norm.weight"

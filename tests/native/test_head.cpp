@@ -265,23 +265,31 @@ TEST_CASE("equal rows are all found, or the full product is asked for") {
   CHECK_FALSE(Heads(source, kOutputs, kColumns).run(inputs, {1}));
 }
 
-TEST_CASE("constant rows keep their order") {
-  constexpr size_t kOutputs = 4000, kColumns = 640;
-  std::vector<uint8_t> source(kOutputs * kColumns / kBlockColumns * kBlockBytes);
-  Random random(31);
-  for (size_t row = 0; row < kOutputs; ++row) {
-    const float scale = 0.01f + 0.009f * random.real();
-    for (size_t b = 0; b < kColumns / kBlockColumns; ++b) {
-      const size_t block = row * (kColumns / kBlockColumns) + b;
-      set_scale(source, block, scale);
-      std::fill_n(&source[block * kBlockBytes + 2], kBlockColumns, row % 2 ? 127 : 0x81);
-    }
-  }
-  Heads heads(source, kOutputs, kColumns);
-  for (const float input : {1.0f, -0.5f}) {
-    REQUIRE(heads.run(std::vector<float>(kColumns, input), {1}));
-    heads.check({1});
-  }
+TEST_CASE("rows of one code are computed, whatever their bounds") {
+  constexpr size_t kOutputs = 8000, kColumns = 2048, kBlocks = kColumns / kBlockColumns;
+  std::vector<uint8_t> source = trained_source(kOutputs, kColumns, 31);
+  const auto repeat = [&](size_t row, uint8_t code) {
+    for (size_t block = row * kBlocks; block < (row + 1) * kBlocks; ++block)
+      std::fill_n(&source[block * kBlockBytes + 2], kBlockColumns, code);
+  };
+  // Against inputs of one sign a low nibble of 15 is 7.5 steps more than its bound takes it for.
+  for (size_t row = 40; row < kOutputs; row += 800) repeat(row, 0x0f);
+  std::vector<float> bias(kOutputs, 0.0f);
+  Heads plain(source, kOutputs, kColumns, bias);
+  const std::vector<float> ones(kColumns, 1.0f);
+  REQUIRE(plain.matrix.uneven_panels().size() >= 10);
+  REQUIRE(plain.matrix.uneven_panels().size() < 20);
+  plain.run(ones, {1});
+  // The largest logit becomes one of theirs, by less than the bound is wrong.
+  const float best = *std::max_element(plain.full.begin(), plain.full.end());
+  for (size_t row = 40; row < kOutputs; row += 800) bias[row] = best - plain.full[row] + 1.0f;
+  Heads heads(source, kOutputs, kColumns, bias);
+  REQUIRE(heads.run(ones, {1}));
+  heads.check({1});
+  for (size_t row = 0; row < kOutputs; row += 2) repeat(row, 0);
+  const Heads sparse(source, kOutputs, kColumns, bias);
+  const int32_t one = 1;
+  CHECK_FALSE(HeadScan::pays(sparse.matrix, 1, &one));
 }
 
 TEST_CASE("one block may outweigh all others, in the weights and in the inputs") {

@@ -122,6 +122,30 @@ def test_the_context_that_memory_allows_may_differ_when_a_run_goes_on(
         assert run_file(tight, source, answers, GREEDY).resumed >= 1
 
 
+def test_completions_that_fail_are_tried_again_at_the_end(
+    llm: LLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, failures = llm._core.executor.forward, 5
+
+    def failing_forward(batch: Any) -> Any:
+        nonlocal failures
+        if failures > 0:
+            failures -= 1
+            raise RuntimeError("a passing fault")
+        return forward(batch)
+
+    rows = [{"prompt": f"Tell me about {topic}."} for topic in TOPICS]
+    source, answers = write(tmp_path / "prompts.jsonl", rows), tmp_path / "answers.jsonl"
+    monkeypatch.setattr(llm._core.executor, "forward", failing_forward)
+    summary = run_file(llm, source, answers, GREEDY)
+    assert (failures, summary.rows, summary.failed) == (0, 8, 0)
+    assert all(each["text"] for each in read(answers))
+    failures = 1_000_000
+    summary = run_file(llm, source, answers, GREEDY)
+    assert summary.failed == 8
+    assert {each["error"]["code"] for each in read(answers)} == {"internal_error"}
+
+
 @pytest.mark.parametrize("name", ["prompts.jsonl", "linked", "prompts"])
 def test_answers_may_not_overwrite_their_prompts(llm: LLM, tmp_path: Path, name: str) -> None:
     rows = json.dumps({"prompt": "Once"})

@@ -75,6 +75,28 @@ def test_a_reader_that_is_only_slow_gets_everything(scripted_port: Any, engine: 
     assert received.count(b"x") >= 100 * 2**14
 
 
+def test_a_slow_reader_of_a_large_answer_outlives_the_time_for_reading(
+    scripted_port: Any, engine: Any
+) -> None:
+    engine.script = lambda prompt, params: [
+        OutputDelta("", 0, "x" * 2**23, (1,)),
+        OutputDelta("", 0, "", (), finish_reason="stop", usage=Usage(2, 1)),
+    ]
+    port = scripted_port(write_seconds=0.4)
+    received = bytearray()
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        client.sendall(request({"model": "scripted", "prompt": "hi"}))
+        while len(received) < 2**23:
+            part = client.recv(2**18)
+            assert part, len(received)
+            received += part
+            time.sleep(len(part) / 2**22)
+    assert time.monotonic() - started > 4 * 0.4
+    assert received.count(b"x") >= 2**23
+
+
 def test_a_connection_without_a_request_is_closed(scripted_port: Any) -> None:
     port = scripted_port(body_seconds=0.2)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:

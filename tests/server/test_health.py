@@ -13,6 +13,7 @@ import pytest
 
 from lepton.engine import AsyncEngine, EngineConfig
 from lepton.models.loader import load_model
+from lepton.server import health
 
 
 @pytest.fixture
@@ -75,3 +76,30 @@ def test_a_dead_loop_turns_livez_red(scripted_port: Any, engine: AsyncEngine) ->
         red = wait_for(http, "/livez", 503)
         assert "not running" in red.json()["reason"]
         assert http.post("/v1/completions", json=body).status_code == 503
+
+
+def test_requests_that_fail_one_after_another_turn_readyz_red(
+    scripted_port: Any, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = engine._core.executor.forward
+
+    def failing_forward(batch: Any) -> Any:
+        raise RuntimeError
+
+    port = scripted_port(model_name="smollm2")
+    engine._core.executor.forward = failing_forward  # type: ignore[method-assign]
+    body = {"model": "smollm2", "prompt": "Once", "max_tokens": 2}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        for _ in range(health.MOST_FAILURES):
+            assert http.get("/readyz").status_code == 200
+            assert http.post("/v1/completions", json=body).status_code == 500
+        red = http.get("/readyz")
+        assert red.status_code == 503
+        assert "requests failed in the engine" in red.json()["reason"]
+        assert http.get("/livez").status_code == 200
+        with monkeypatch.context() as patched:
+            patched.setattr(health, "FAILING_SECONDS", 0.0)
+            assert http.get("/readyz").status_code == 200
+        engine._core.executor.forward = forward  # type: ignore[method-assign]
+        assert http.post("/v1/completions", json=body).status_code == 200
+        assert http.get("/readyz").status_code == 200

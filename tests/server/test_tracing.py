@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from lepton.engine import OutputDelta, RequestTimings, Usage
 from lepton.errors import EngineError
-from lepton.telemetry.tracing import open_tracing
+from lepton.telemetry.tracing import collector_from_environment, open_tracing
 
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "a secret question"}]}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -141,3 +141,48 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end() -> None:
         with connection:
             names = [thread.name for thread in threading.enumerate()]
             assert "lepton-tracing-close" in names, "it goes on in a thread that nobody waits for"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318"}, "http://otel:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel/base/"}, "http://otel/base/v1/traces"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4317",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            },
+            None,
+        ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318", "OTEL_SDK_DISABLED": "true"}, None),
+    ],
+)
+def test_the_collector_of_all_signals(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str | None
+) -> None:
+    for name in ("ENDPOINT", "PROTOCOL", "TRACES_PROTOCOL"):
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert collector_from_environment() == expected
+
+
+@pytest.mark.parametrize("chosen", [None, "shop-assistant"])
+def test_the_environment_may_name_the_service(
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, chosen: str | None
+) -> None:
+    monkeypatch.delenv("OTEL_RESOURCE_ATTRIBUTES", raising=False)
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("OTEL_SERVICE_NAME", chosen)
+    tracing = open_tracing(collector.endpoint, "1")
+    tracing.request("GET /", time.monotonic(), [], headers={}, attributes={})
+    tracing.close()
+    (body,) = collector.bodies
+    (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    attributes = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert attributes["service.name"] == (chosen or "lepton")
+    assert attributes["service.version"] == "1"

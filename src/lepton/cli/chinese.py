@@ -9,8 +9,10 @@ CHINESE: dict[str, str] = {
         "通过 HTTP 提供模型服务，兼容 OpenAI 接口，并附试用网页。"
     ),
     "Chat with a model in the terminal.": "在终端里与模型对话。",
-    "Answer one prompt and print the answer as it is written, or a file of prompts.": (
+    "Answer one prompt and print the answer as it is written, or a file of prompts. The exit "
+    "status is 1 when a row of a file has an error for its answer.": (
         "回答一个提示并边生成边输出，或批量回答一个文件里的提示。"
+        "文件中有一行的回答是错误时，退出状态为 1。"
     ),
     "Prompts as JSON lines: objects with prompt or messages, and id if wanted.": (
         "每行一个 JSON 对象的提示文件：含 prompt 或 messages，可带 id。"
@@ -114,6 +116,16 @@ CHINESE: dict[str, str] = {
     ),
     "Completions computed together.": "同时计算的回答数。",
     "Requests that may wait; more get HTTP 429.": "可排队的请求数；超出的得到 HTTP 429。",
+    "API requests in progress, reading and answering included; at least 512, and all that may "
+    "wait or be computed, if not given.": (
+        "同时处理的 API 请求数，含读取与应答；不给出则至少 512，且不少于可排队与可计算之和。"
+    ),
+    "Largest request body, such as 4M; 1M if not given. Larger ones get HTTP 413.": (
+        "请求体的最大字节数，例如 4M；不给出则为 1M。更大的得到 HTTP 413。"
+    ),
+    "Time after which a step that hangs turns /livez red.": (
+        "一步计算停滞多久后 /livez 变为失败。"
+    ),
     "Longest wait in the queue; requests that would wait longer get HTTP 429.": (
         "排队的最长时间；需等待更久的请求得到 HTTP 429。"
     ),

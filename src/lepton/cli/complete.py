@@ -73,8 +73,13 @@ def run(
     precision: options.Precision = EngineConfig.precision,
     kv_dtype: options.KvDtype = EngineConfig.kv_dtype,
     quantize: options.Quantize = EngineConfig.quantize,
+    speculation: options.Speculation = EngineConfig.speculation,
+    draft_model: options.DraftModel = None,
 ) -> None:
-    """Answer one prompt and print the answer as it is written, or a file of prompts."""
+    """Answer one prompt and print the answer as it is written, or a file of prompts.
+
+    The exit status is 1 when a row of a file has an error for its answer.
+    """
     params = SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -101,6 +106,8 @@ def run(
         precision=precision,
         kv_dtype=kv_dtype,
         quantize=quantize,
+        speculation=options.speculation_for(speculation, draft_model),
+        draft_model=draft_model,
         max_sequences=sequences,
         max_step_tokens=max(EngineConfig.max_step_tokens, sequences),
     ) as llm:
@@ -138,6 +145,8 @@ def _run_file(
         )
     )
     output.print(str(answers), markup=False, highlight=False, soft_wrap=True)
+    if summary.failed:
+        raise typer.Exit(1)
 
 
 def _prompt(given: str | None) -> str:

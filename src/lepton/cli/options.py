@@ -23,6 +23,14 @@ def bytes_of(text: str) -> int:
     return int(float(match.group(1)) * _UNITS[match.group(2)])
 
 
+def speculation_for(
+    chosen: engine_config.Speculation, draft_model: str | None
+) -> engine_config.Speculation:
+    """What to speculate with: the default stands for a draft model too, where one is named."""
+    default = engine_config.EngineConfig.speculation
+    return "draft" if draft_model and chosen == default else chosen
+
+
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name of the catalogue, or path of a model.")
 ]

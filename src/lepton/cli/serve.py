@@ -19,6 +19,7 @@ from lepton.cli.training_options import Threshold
 from lepton.engine import EngineConfig
 from lepton.errors import ConfigurationError
 from lepton.telemetry import configure_logging
+from lepton.telemetry.tracing import collector_from_environment
 from lepton.training.run import is_run
 
 if TYPE_CHECKING:
@@ -111,6 +112,29 @@ def serve(
             min=0.0, metavar="SECONDS", help="Time after which a request ends with what it has."
         ),
     ] = None,
+    max_requests: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="API requests in progress, reading and answering included; at least 512, and all "
+            "that may wait or be computed, if not given.",
+        ),
+    ] = None,
+    max_body: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.bytes_of,
+            metavar="BYTES",
+            help="Largest request body, such as 4M; 1M if not given. Larger ones get HTTP 413.",
+        ),
+    ] = None,
+    liveness_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="Time after which a step that hangs turns /livez red."
+        ),
+    ] = 30.0,
     step_seconds: Annotated[
         float,
         typer.Option(
@@ -179,10 +203,13 @@ def serve(
         allow_anonymous=allow_anonymous,
         cors_origins=tuple(cors_origin or ()),
         allowed_hosts=tuple(allowed_host or ()),
+        max_body_bytes=max_body or ServerSettings.max_body_bytes,
         max_tokens=max_tokens,
+        max_requests=max_requests or max(ServerSettings.max_requests, max_queue + max_sequences),
+        liveness_seconds=liveness_seconds,
         max_queue_seconds=max_queue_seconds,
         request_seconds=request_timeout,
-        otlp_endpoint=otlp_endpoint,
+        otlp_endpoint=otlp_endpoint or collector_from_environment(),
         drain_seconds=grace,
     )
     engine_config = EngineConfig(
@@ -196,8 +223,7 @@ def serve(
         prefix_cache=prefix_cache,
         cache_spill=cache_spill,
         cache_spill_bytes=int(cache_spill_gb * 2**30),
-        # The default stands for whatever the other options ask for.
-        speculation="draft" if draft_model and speculation == "lookup" else speculation,
+        speculation=options.speculation_for(speculation, draft_model),
         draft_model=draft_model,
         threads=threads,
         precision=precision,

@@ -154,8 +154,8 @@ class AsyncEngine:
         """Raise CapacityError or UnavailableError as `generate` would now, whatever the prompt."""
         if self._refusal is not None:
             raise UnavailableError(self._refusal)
-        waiting = self._core.num_queued + len(self._new)
-        expected = self._core.queue_pace.wait(max(0, waiting - self._core.free_places))
+        waiting = max(0, self._core.num_queued + len(self._new) - self._core.free_places)
+        expected = self._core.queue_pace.wait(waiting)
         limit = self._config.max_queue_seconds
         if waiting >= self._config.max_queue:
             raise CapacityError(

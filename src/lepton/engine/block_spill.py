@@ -19,7 +19,8 @@ from lepton.models.executors.base import Executor, UInt8Array
 logger = logging.getLogger(__name__)
 
 MOST_UNWRITTEN = 64
-"""Copies that may wait for the disk; blocks that leave the cache meanwhile are not kept."""
+"""Copies that may wait for the disk; more push out those that have waited longest. A prompt's
+blocks leave the cache from its end on, and only its beginning is of use without the rest."""
 _STOP_SECONDS = 10.0
 
 
@@ -53,6 +54,9 @@ class BlockSpill:
         self._slots: OrderedDict[bytes, int] = OrderedDict()
         """Of the blocks in the file, the least recently used first."""
         self._unwritten: dict[bytes, UInt8Array] = {}
+        """Copies that wait for the disk, the oldest first, and the one that is being written."""
+        self._written: bytes | None = None
+        """The hash of that one."""
         self._free = list(range(self._num_slots - 1, -1, -1))
         self._enabled = True
         self._lock = threading.Lock()
@@ -71,7 +75,11 @@ class BlockSpill:
         with self._lock:
             if content in self._slots:
                 self._slots.move_to_end(content)
-            elif self._enabled and len(self._unwritten) < MOST_UNWRITTEN:
+            elif self._enabled and content not in self._unwritten:
+                if len(self._unwritten) >= MOST_UNWRITTEN:
+                    del self._unwritten[
+                        next(key for key in self._unwritten if key != self._written)
+                    ]
                 self._unwritten[content] = self._memory[block].copy()
                 self._queue.put(content)
 
@@ -140,8 +148,10 @@ class BlockSpill:
                 if copy is None:
                     continue
                 slot = self._free.pop() if self._free else self._slots.popitem(last=False)[1]
+                self._written = content
             error = self._write(slot, copy)
             with self._lock:
+                self._written = None
                 # It may have been discarded meanwhile, and another with its hash have come.
                 if error is None and self._unwritten.get(content) is copy:
                     del self._unwritten[content]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Sequence as SequenceOf
@@ -81,6 +82,9 @@ class EngineCore:
         self._timeouts = 0
         self._failed_steps = 0
         self._restarts = 0
+        self._failures_in_row = 0
+        """Requests that could not be computed since a completion last gained a token."""
+        self._last_failure = -math.inf
 
     def _new_scheduler(self) -> Scheduler:
         config = self.config
@@ -215,7 +219,8 @@ class EngineCore:
         now = time.perf_counter()
         self._last_step_seconds = now - drafting
         if self._failed_steps == failed:
-            self.pacer.note(plan.num_decode_rows, plan.prefill_work, now - started)
+            seconds = now - started - scheduler.restore_seconds
+            self.pacer.note(plan.num_decode_rows, plan.prefill_work, seconds)
         return deltas
 
     def restart(self, error: str) -> list[OutputDelta]:
@@ -265,7 +270,12 @@ class EngineCore:
             timeouts_total=self._timeouts,
             failed_steps_total=self._failed_steps,
             restarts_total=self._restarts,
-            prefill_budget=self.pacer.prefill_tokens(len(self.scheduler.running)),
+            failures_in_row=self._failures_in_row,
+            seconds_since_failure=time.monotonic() - self._last_failure,
+            prefill_budget=min(
+                self.config.max_step_tokens,
+                self.pacer.prefill_tokens(len(self.scheduler.running)),
+            ),
             oldest_wait_seconds=self.queue_pace.oldest_seconds if self.num_queued else 0.0,
             estimated_wait_seconds=self.queue_pace.wait(self.num_queued),
         )
@@ -311,7 +321,7 @@ class EngineCore:
             for chunk in chunks:
                 chunk.sequence.sampling = None  # It may have taken note of a draft.
             if len(chunks) == 1:
-                return self._end(chunks[0].sequence.request, "error", _describe(error))
+                return self._fail(chunks[0].sequence.request, error)
             return [
                 delta
                 for chunk in chunks
@@ -376,10 +386,12 @@ class EngineCore:
             if not choices:
                 return [self._delta(sequence, Gain(finish_reason="length"))]
             self._count_draft(request, chunk.draft, choices)
-            return [self._delta(sequence, self._gain(sequence, choices))]
+            gain = self._gain(sequence, choices)
+            self._failures_in_row = 0
+            return [self._delta(sequence, gain)]
         except Exception as error:
             logger.exception("request %s failed", request.request_id)
-            return self._end(request, "error", _describe(error))
+            return self._fail(request, error)
 
     def _gain(self, sequence: Sequence, choices: list[Choice | EngineError]) -> Gain:
         """What a sequence gains by chosen tokens; all but the last are in its cache already."""
@@ -404,6 +416,7 @@ class EngineCore:
             self._accepted_tokens += accepted
             request.num_draft_tokens += len(draft)
             request.num_accepted_tokens += accepted
+            self.scheduler.shares.charge(request.options.tenant, 0, accepted)
 
     def _delta(self, sequence: Sequence, gain: Gain, error: str | None = None) -> OutputDelta:
         """A delta; with a finish_reason it also ends the sequence."""
@@ -443,6 +456,12 @@ class EngineCore:
         """
         wanted = self.config.prefix_cache or len(request.sequences) > 1
         return wanted and reason != "error"
+
+    def _fail(self, request: Request, error: Exception) -> list[OutputDelta]:
+        """End a request that could not be computed."""
+        self._failures_in_row += 1
+        self._last_failure = time.monotonic()
+        return self._end(request, "error", _describe(error))
 
     def _end(
         self, request: Request, reason: FinishReason, error: str | None = None

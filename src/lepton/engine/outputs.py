@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, overload
+
+if TYPE_CHECKING:
+    from lepton.models.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length", "cancelled", "timeout", "error"]
 """``stop``: end-of-sequence, stop id or stop string; ``length``: max_tokens or the context is used
@@ -40,7 +46,7 @@ class RequestTimings:
     """Draft tokens that were right."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TokenChance:
     """A token and its log probability under the model's own logits."""
 
@@ -50,11 +56,54 @@ class TokenChance:
     logprob: float
 
 
-@dataclass(frozen=True)
+class TopChances(Sequence[TokenChance]):
+    """The most likely tokens at one place, best first.
+
+    Twelve bytes each until they are looked at: an answer may have twenty of them for every token.
+    """
+
+    __slots__ = ("_ids", "_logprobs", "_tokenizer")
+
+    def __init__(
+        self, token_ids: Sequence[int], logprobs: Sequence[float], tokenizer: Tokenizer
+    ) -> None:
+        self._ids = array("i", token_ids)
+        self._logprobs = array("d", logprobs)
+        self._tokenizer = tokenizer
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, place: int) -> TokenChance: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[TokenChance, ...]: ...
+    def __getitem__(self, place: int | slice) -> TokenChance | tuple[TokenChance, ...]:
+        if isinstance(place, slice):
+            return tuple(self[index] for index in range(*place.indices(len(self))))
+        token_id = self._ids[place]
+        return TokenChance(
+            token_id=token_id,
+            token=self._tokenizer.token_text(token_id),
+            bytes=self._tokenizer.token_bytes(token_id),
+            logprob=self._logprobs[place],
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLogprob(TokenChance):
     """The token at one place, with the most likely ones there, best first."""
 
-    top: tuple[TokenChance, ...] = ()
+    top: Sequence[TokenChance] = ()
 
 
 PromptLogprobs = tuple[TokenLogprob | None, ...]
@@ -150,8 +199,12 @@ class EngineStats:
     failed_steps_total: int = 0
     restarts_total: int = 0
     """Times that the step loop was begun anew after a fault outside any request."""
+    failures_in_row: int = 0
+    """Requests that could not be computed since a completion last gained a token."""
+    seconds_since_failure: float = math.inf
+    """Since the last of them."""
     prefill_budget: int = 0
-    """Prompt tokens that may share the next step; 0: as many as a step may have."""
+    """Prompt tokens that the next step may read."""
     oldest_wait_seconds: float = 0.0
     """Age of the oldest request that has not been admitted yet."""
     estimated_wait_seconds: float = 0.0

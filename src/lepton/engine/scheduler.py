@@ -37,7 +37,7 @@ class Scheduler:
         max_sequences: int,
         max_step_tokens: int,
         max_logit_rows: int,
-        pacer: StepPacer | None = None,
+        pacer: StepPacer,
     ) -> None:
         self.pool = pool
         self.running: list[Sequence] = []
@@ -51,10 +51,12 @@ class Scheduler:
         self.num_preemptions = 0
         self.num_cached_tokens = 0
         self.num_looked_up_tokens = 0
+        self.restore_seconds = 0.0
+        """Time that the last step's admissions spent on reading spilled blocks."""
         self._max_sequences = max_sequences
         self._max_step_tokens = max_step_tokens
         self._max_logit_rows = max_logit_rows
-        self._pacer = pacer or StepPacer(float("inf"))
+        self._pacer = pacer
         self._arrivals = 0
 
     def add(self, sequence: Sequence) -> None:
@@ -108,6 +110,7 @@ class Scheduler:
         ``drafts`` holds guesses at the tokens that follow those of running sequences; they are
         verified where room is to be had without taking it from anyone.
         """
+        self.restore_seconds = 0.0
         step = StepPlan(self._max_step_tokens, self._max_logit_rows, self._pacer)
         self._make_way()
         for sequence in list(self.running):
@@ -117,7 +120,7 @@ class Scheduler:
         for chunk in step.chunks:
             generated = int(chunk.samples)
             tenant = chunk.sequence.request.options.tenant
-            self.shares.charge(tenant, chunk.num_rows - generated, generated)
+            self.shares.charge(tenant, chunk.count - generated, generated)
         return step
 
     def check_integrity(self) -> None:
@@ -266,18 +269,23 @@ class Scheduler:
     def _restore(self, sequence: Sequence, known: int) -> int:
         """Copy blocks back that follow the first ``known`` and had to leave the cache.
 
-        How many blocks are known then. Beside completions no more is read than half a step allows.
+        How many blocks are known then. Beside completions all that a step admits reads no longer
+        than half of it may take.
         """
         spill = self.pool.spill
         if spill is None:
             return known
-        deadline = time.perf_counter() + self._pacer.target_seconds / 2
+        started = time.perf_counter()
+        spared = self._pacer.target_seconds / 2 - self.restore_seconds
         hashes = sequence.block_hashes(sequence.num_reusable_tokens // BLOCK_SIZE)
-        while known < len(hashes) and spill.load(hashes[known], sequence.block_table[known]):
+        while known < len(hashes):
+            if len(self.running) > 1 and time.perf_counter() - started > spared:
+                break
+            if not spill.load(hashes[known], sequence.block_table[known]):
+                break
             self.pool.publish(sequence.block_table[known], hashes[known])
             known += 1
-            if len(self.running) > 1 and time.perf_counter() > deadline:
-                break
+        self.restore_seconds += time.perf_counter() - started
         return known
 
     def _make_way(self) -> None:
@@ -319,7 +327,7 @@ class Scheduler:
         for running in self.running:
             tenant = running.request.options.tenant
             places[tenant] = places.get(tenant, 0) + 1
-        share = self._max_sequences / max(1, self.shares.num_present)
+        share = max(1.0, self._max_sequences / max(1, self.shares.num_present))
         entitled = places.get(options.tenant, 0) + 1 <= share
         displaceable = []
         for running in reversed(self.running):

@@ -24,7 +24,7 @@ beside another, so that a neighbour's load does not count against the sizes that
 _OUTLIER = 3.0
 """A step so many times as long as expected counts as that long: the machine was busy elsewhere."""
 _FIRST_TOKENS = 64
-"""Prompt tokens beside running completions before anything was measured."""
+"""Prompt tokens of a step before anything was measured."""
 _LEAST_TOKENS = 16
 _CONTEXT = 2100
 """Near this position attention costs a prompt token of SmolLM2 as much as all else does; where it
@@ -35,6 +35,9 @@ _LONGEST_RATIO = 2.5
 streams stay even."""
 _LEAST_TARGET_SECONDS = 0.02
 """Shorter steps read prompts in pieces too small to be multiplied well."""
+_ALONE_SECONDS = 1.0
+"""How long a step may take that no completion waits for: new requests, cancellations and whoever
+asks whether the loop still goes round wait for its end."""
 
 
 class StepPacer:
@@ -78,18 +81,17 @@ class StepPacer:
 
     def prefill_work(self, decode_rows: int) -> float:
         """How much prompt may be read beside ``decode_rows``, in units of ``work``."""
-        if decode_rows == 0:
-            return math.inf
         if self._work_seconds is None:
             return float(_FIRST_TOKENS)
+        if decode_rows == 0:
+            return max(float(_LEAST_TOKENS), _ALONE_SECONDS / self._work_seconds)
         decode_seconds = self.decode_seconds(decode_rows)
         spare = self._target(decode_seconds) - decode_seconds
         return max(float(_LEAST_TOKENS), spare / self._work_seconds)
 
     def prefill_tokens(self, decode_rows: int) -> int:
-        """As many tokens from the beginning of a prompt; 0: as many as a step may have."""
-        available = self.prefill_work(decode_rows)
-        return 0 if math.isinf(available) else tokens_for(available, 0)
+        """As many tokens from the beginning of a prompt."""
+        return tokens_for(self.prefill_work(decode_rows), 0)
 
     def _target(self, decode_seconds: float) -> float:
         """How long a step may take whose completions alone take ``decode_seconds``; 0: unknown."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
@@ -79,7 +78,7 @@ class StepPlan:
         needed = work(sequence.num_computed, sequence.num_pending)
         left = self._left()
         self._reserved_tokens = min(sequence.num_pending, (self.tokens + 1) // 2)
-        self._reserved_work = needed if math.isinf(left) else min(needed, left / 2)
+        self._reserved_work = min(needed, left / 2)
 
     def use_reserve(self, sequence: Sequence) -> None:
         """Add the prompt for which something was kept."""
@@ -93,8 +92,7 @@ class StepPlan:
         start = sequence.num_computed
         count = min(sequence.num_pending, self.tokens - self._reserved_tokens)
         left = self._left()
-        if not math.isinf(left):
-            count = min(count, max(1, tokens_for(left, start)))
+        count = min(count, max(1, tokens_for(left, start)))
         if sequence.prompt_logprobs is not None and sequence.wants_prompt_logprobs:
             first_logits = max(start, len(sequence.prompt_logprobs) - 1)
             count = min(count, first_logits + self.logit_rows - start)

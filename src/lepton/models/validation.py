@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from lepton.errors import ModelFormatError
 from lepton.models.config import ModelConfig
@@ -53,7 +53,14 @@ def check_encoder(stages: Sequence[Stage], config: EncoderConfig, checkpoint: Ch
 
     Raises ModelFormatError for one that is missing or has another shape than it should.
     """
-    _compare(expected_tensors(stages, config), checkpoint)
+    tables = {
+        table.weight
+        for stage in stages
+        if isinstance(stage, Embed)
+        for table in (stage.positions, stage.token_types)
+        if table is not None
+    }
+    _compare(expected_tensors(stages, config), checkpoint, tables)
 
 
 def check_dense(layers: Sequence[Dense], config: EncoderConfig, checkpoint: Checkpoint) -> None:
@@ -69,7 +76,10 @@ def check_dense(layers: Sequence[Dense], config: EncoderConfig, checkpoint: Chec
     _compare(expected, checkpoint)
 
 
-def _compare(expected: Mapping[str, Shape], checkpoint: Checkpoint) -> None:
+def _compare(
+    expected: Mapping[str, Shape], checkpoint: Checkpoint, tables: Collection[str] = ()
+) -> None:
+    """``tables`` are those of the tensors whose rows are looked up, not multiplied."""
     for name, shape in expected.items():
         found = checkpoint.tensors.get(name)
         if found is None:
@@ -77,7 +87,8 @@ def _compare(expected: Mapping[str, Shape], checkpoint: Checkpoint) -> None:
                 f"is missing, expected shape {shape}", file=checkpoint.path, tensor=name
             )
         # A table with one row may be stored as a vector.
-        if tuple(found.shape) not in (shape, shape[1:] if shape[0] == 1 else shape):
+        vector = shape[1:] if name in tables and shape[0] == 1 else shape
+        if tuple(found.shape) not in (shape, vector):
             raise ModelFormatError(
                 f"has shape {tuple(found.shape)}, expected {shape}",
                 file=checkpoint.path,

@@ -70,15 +70,21 @@ class Journal:
             os.fsync(self._file.fileno())
             self._synced = self._clock()
 
-    def finish(self, numbers: Iterable[int]) -> None:
-        """Write the answers of these rows, in this order, at once, and remove the journal."""
+    def finish(self, numbers: Iterable[int]) -> int:
+        """Write the answers of these rows, in this order, at once, and remove the journal.
+
+        How many of the answers are errors.
+        """
+        failed = 0
         with replaced(self._answers) as part, part.open("wb") as output:
             for number in numbers:
                 offset, length = self._places[number]
                 self._file.seek(offset)
                 _, answer = json.loads(self._file.read(length))
+                failed += "error" in answer
                 output.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
         self.path.unlink()
+        return failed
 
     def close(self) -> None:
         """Release the lock; what is not finished can be resumed."""

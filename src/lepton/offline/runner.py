@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,8 @@ from lepton.offline.rows import Row, read_rows
 WINDOW = 8192
 """Rows that are put into the order of best throughput, and held in memory, at a time."""
 
+_FAILED = "internal_error"
+
 Progress = Callable[[int, int, int], object]
 """Told the rows that are done, of how many, and the tokens generated in this run."""
 
@@ -30,7 +32,7 @@ class Summary:
     resumed: int
     """Rows whose answers an earlier run had left."""
     failed: int
-    """Rows of this run whose answer is an error."""
+    """Rows whose answer is an error."""
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
@@ -51,7 +53,8 @@ def run_file(
     A ``prompt`` is put to the model as a user's message, after ``system`` if given, unless ``raw``
     or the model has no chat template. When ``answers`` exists already it is replaced at the end.
     A run that was interrupted goes on where it was, see `Journal`. A row that can never be
-    answered, because it is too long say, gets an ``error`` in place of a text.
+    answered, because it is too long say, gets an ``error`` in place of a text; so does one whose
+    completion failed, and failed again when all others had their answers.
 
     Raises RequestError when the file cannot be read or a line is not a row, and ConfigurationError
     when the answers would take the place of the prompts, before anything is computed.
@@ -61,21 +64,25 @@ def run_file(
     fingerprint = _fingerprint(llm, source, params, raw, system)
     progress = progress or _ignore
     with Journal(answers, fingerprint) as journal:
-        done = journal.done
-        counts = {"failed": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
-        finished = len(done)
+        resumed = finished = len(journal.done)
+        counts = {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
         progress(finished, len(numbers), 0)
-        todo = (row for row in read_rows(source) if row.number not in done)
-        while window := list(islice(todo, WINDOW)):
-            for row, answer in _answers(llm, window, params, raw, system):
-                journal.add(row.number, answer)
-                finished += 1
-                counts["failed"] += "error" in answer
-                for name, value in answer.get("usage", {}).items():
-                    counts[name] += value
-                progress(finished, len(numbers), counts["completion_tokens"])
-        journal.finish(numbers)
-    return Summary(rows=len(numbers), resumed=len(done), **counts)
+        for last in (False, True):
+            done = journal.done
+            if len(done) == len(numbers):
+                break
+            todo = (row for row in read_rows(source) if row.number not in done)
+            while window := list(islice(todo, WINDOW)):
+                for row, answer in _answers(llm, window, params, raw, system):
+                    if not last and _failed(answer):
+                        continue
+                    journal.add(row.number, answer)
+                    finished += 1
+                    for name, value in answer.get("usage", {}).items():
+                        counts[name] += value
+                    progress(finished, len(numbers), counts["completion_tokens"])
+        failed = journal.finish(numbers)
+    return Summary(rows=len(numbers), resumed=resumed, failed=failed, **counts)
 
 
 def _refuse_overwriting(source: Path, answers: Path) -> None:
@@ -123,13 +130,19 @@ def _tokens(llm: LLM, row: Row, raw: bool, system: str | None) -> list[int]:
 def _answer(row: Row, output: RequestOutput) -> dict[str, Any]:
     (completion,) = output.outputs
     if completion.finish_reason == "error":
-        return {"id": row.id, "error": {"message": completion.error or "the completion failed"}}
+        message = completion.error or "the completion failed"
+        return {"id": row.id, "error": {"message": message, "code": _FAILED}}
     return {
         "id": row.id,
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "usage": asdict(output.usage),
     }
+
+
+def _failed(answer: Mapping[str, Any]) -> bool:
+    """Whether a row has no answer for a reason that may be gone when it is tried again."""
+    return bool(answer.get("error", {}).get("code") == _FAILED)
 
 
 def _error(error: LeptonError) -> dict[str, Any]:

@@ -103,7 +103,9 @@ async def _load(
                 engine = await context.load(engine)
             found = {} if encoders is None else await context.load(encoders)
             served = {} if runs is None else await context.load(runs)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # A panic of a native library is no Exception.
             context.failure = error
             return
         context.open(engine, found, served)

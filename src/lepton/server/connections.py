@@ -18,6 +18,10 @@ SEND_BUFFER_BYTES = 256 * 1024
 """Of the kernel, for each connection; left alone, it grows to megabytes for a slow reader."""
 
 
+LEAST_READ_BYTES = 64 * 1024
+"""What a reader must take in `ServerSettings.write_seconds` while more than that waits for it."""
+
+
 class HeadTooLargeError(Exception):
     """Raised in the parser's callbacks, to stop it."""
 
@@ -25,9 +29,10 @@ class HeadTooLargeError(Exception):
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 that gives up on clients that do not read, or never ask.
 
-    A client that leaves its connection full for `ServerSettings.write_seconds` is cut off, which
-    cancels its request; so is one whose request head is not whole `body_seconds` after it has
-    connected, or after the first byte of a later request. A head beyond `max_head_bytes` gets 431.
+    A client that takes less than `LEAST_READ_BYTES` from a full connection in
+    `ServerSettings.write_seconds` is cut off, which cancels its request; so is one whose request
+    head is not whole `body_seconds` after it has connected, or after the first byte of a later
+    request. A head beyond `max_head_bytes` gets 431.
     """
 
     settings: ServerSettings
@@ -95,7 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        self._awaits_reader = self._cut_off_after(self.settings.write_seconds, "slow reader")
+        self._await_reader()
 
     def resume_writing(self) -> None:
         """The client has read what there was."""
@@ -116,6 +121,22 @@ class BoundedProtocol(HttpToolsProtocol):
     def _await_head(self) -> None:
         if self._awaits_head is None:
             self._awaits_head = self._cut_off_after(self.settings.body_seconds, "no request")
+
+    def _await_reader(self) -> None:
+        self._awaits_reader = self.loop.call_later(
+            self.settings.write_seconds, self._check_reader, self._num_unsent
+        )
+
+    def _check_reader(self, unsent_before: int) -> None:
+        if unsent_before - self._num_unsent < LEAST_READ_BYTES:
+            self._cut_off("slow reader")
+        else:
+            self._await_reader()
+
+    @property
+    def _num_unsent(self) -> int:
+        """Bytes that wait for the client to read."""
+        return int(self.transport.get_write_buffer_size())
 
     def _count(self, *parts: bytes) -> None:
         self._unparsed_bytes = 0

@@ -168,7 +168,8 @@ class Generation:
             self._record.stages += _stages(delta.timings)
         if delta.finish_reason == "error":
             raise EngineError(delta.error or "the completion failed")
-        if delta.finish_reason == "timeout" and self._record.first_token_seconds is None:
+        unanswered = self._record.first_token_seconds is None and not delta.token_ids
+        if delta.finish_reason == "timeout" and unanswered:
             raise self._too_late()
         if delta.finish_reason == "cancelled":
             raise UnavailableError("The request was ended because the server is shutting down.")

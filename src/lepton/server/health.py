@@ -12,6 +12,10 @@ from lepton.server import metrics
 from lepton.server.context import ServerContext, context_of
 from lepton.server.responses import JsonResponse
 
+MOST_FAILURES, FAILING_SECONDS = 8, 30.0
+"""So many failures in a row, with no token gained in between, turn `/readyz` red for so long, after
+which requests try whether the engine has recovered."""
+
 
 async def livez(request: Request) -> Response:
     """503 when the loop of the engine or an encoder is dead or hangs: restart the process."""
@@ -19,10 +23,10 @@ async def livez(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """503 while requests would be refused: send traffic elsewhere."""
+    """503 while requests would be refused, or fail one after another: send traffic elsewhere."""
     context = context_of(request)
     problem = "draining" if context.admission.draining else context.admission.closed
-    return _answer(problem or _problem(context))
+    return _answer(problem or _problem(context) or _failing(context))
 
 
 async def prometheus(request: Request) -> Response:
@@ -57,6 +61,15 @@ def _engine_problem(context: ServerContext) -> str | None:
     if silent > context.settings.liveness_seconds:
         return f"the engine's loop has not gone round for {silent:.0f} seconds"
     return None
+
+
+def _failing(context: ServerContext) -> str | None:
+    if not context.loaded:
+        return None
+    stats = context.engine.stats()
+    if stats.failures_in_row < MOST_FAILURES or stats.seconds_since_failure > FAILING_SECONDS:
+        return None
+    return f"the last {stats.failures_in_row} requests failed in the engine"
 
 
 def _answer(problem: str | None) -> Response:

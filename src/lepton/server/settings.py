@@ -33,7 +33,7 @@ class ServerSettings:
     body_seconds: float = 30.0
     """Time in which a request's head must have arrived, and then its body."""
     write_seconds: float = 30.0
-    """Time after which a client that has stopped reading its answer is cut off."""
+    """Time after which a client that has all but stopped reading its answer is cut off."""
     max_messages: int = 1000
     max_prompts: int = 64
     """Prompts in one completion request."""

@@ -9,11 +9,12 @@ completions is in them.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lepton.errors import ConfigurationError
 
@@ -94,6 +95,23 @@ class Tracing:
             _log.warning("the last traces were not sent: the collector does not answer")
 
 
+def collector_from_environment() -> str | None:
+    """Where ``OTEL_EXPORTER_OTLP_ENDPOINT``, which all signals share, wants traces to be sent.
+
+    None without it, with ``OTEL_SDK_DISABLED``, or when a collector that speaks gRPC is named.
+    """
+    base = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").rstrip("/")
+    if not base or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", ""
+    )
+    if protocol == "grpc":
+        _log.warning("no traces are sent: OTLP over gRPC is not spoken, only over HTTP")
+        return None
+    return f"{base}/v1/traces"
+
+
 def open_tracing(endpoint: str, version: str) -> Tracing:
     """Send traces by OTLP over HTTP to a collector, such as ``http://127.0.0.1:4318/v1/traces``.
 
@@ -109,9 +127,11 @@ def open_tracing(endpoint: str, version: str) -> Tracing:
         raise ConfigurationError(
             "tracing is not installed: pip install 'lepton-engine[otel]'"
         ) from error
-    resource: dict[str, Any] = {"service.name": SERVICE, "service.version": version}
+    resource = Resource.create({"service.version": version})
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": SERVICE}))
     # Its own handler at exit would wait for a dead collector once more.
-    provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     return Tracing(provider, version)
 

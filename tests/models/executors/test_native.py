@@ -63,6 +63,22 @@ def test_a_row_depends_on_neither_batch_nor_chunks(executor, runner) -> None:
         np.testing.assert_array_equal(together[index], alone)
 
 
+@pytest.mark.parametrize("kv_dtype", CACHE_TYPES)
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_a_sequence_is_the_same_alone_and_among_1_6_and_63_others(
+    network, runner, precision, kv_dtype
+) -> None:
+    executor = NativeExecutor(network, num_blocks=64, precision=precision, kv_dtype=kv_dtype)
+    sequences = [IDS[start : start + 9] for start in range(64)]
+    seen: dict[int, np.ndarray] = {}
+    for count in (1, 2, 7, 64):
+        found = runner(executor, sequences[:count], seed=count).run(
+            lambda index, left: min(left, 1 + index % 4)
+        )
+        for index, logits in enumerate(found):
+            np.testing.assert_array_equal(logits, seen.setdefault(index, logits))
+
+
 def test_one_plane_is_near_two(network, executor, runner) -> None:
     fast = NativeExecutor(network, num_blocks=16, precision="fast")
     (exact_logits,) = runner(executor, [IDS[:100]]).run(lambda _, left: left)

@@ -11,7 +11,7 @@ namespace lepton {
 
 namespace {
 
-constexpr size_t kLargestSide = size_t{1} << 31;
+constexpr size_t kLargestSide = size_t{1} << 24;
 
 }  // namespace
 
@@ -21,7 +21,7 @@ DenseMatrix::DenseMatrix(DenseType type, size_t rows, size_t columns)
       columns_(columns),
       steps_((columns + inputs_per_step(type) - 1) / inputs_per_step(type)) {
   if (rows == 0 || columns == 0 || rows > kLargestSide || columns > kLargestSide)
-    throw std::invalid_argument("matrix dimensions must be between 1 and 2^31");
+    throw std::invalid_argument("matrix dimensions must be between 1 and 2^24");
   data_ = AlignedBuffer::on_shared_pages(panels() * panel_bytes());
   if (!has_scales(type)) return;
   scales_.resize(panels() * 16, 0.0f);
@@ -81,7 +81,7 @@ float DenseMatrix::steps_of_one(const float* row) const {
 VectorTable::VectorTable(DenseType type, size_t rows, size_t columns)
     : half_(type != DenseType::kFloat32), rows_(rows), columns_(columns) {
   if (rows == 0 || columns == 0 || rows > kLargestSide || columns > kLargestSide)
-    throw std::invalid_argument("table dimensions must be between 1 and 2^31");
+    throw std::invalid_argument("table dimensions must be between 1 and 2^24");
   data_ = AlignedBuffer(rows * columns * (half_ ? sizeof(uint16_t) : sizeof(float)));
 }
 

@@ -14,18 +14,16 @@ namespace {
 // Standard deviations between an approximate logit and its bounds.
 constexpr double kDeviations = 7.0;
 
-// Variance of a number drawn evenly from 0 … 15.
-constexpr double kNibbleVariance = (16.0 * 16.0 - 1.0) / 12.0;
-
 // Variance that rounding the inputs of a block to steps of 1 adds: each is off by up to half a
 // step, evenly, and meets a code of up to 128.
 constexpr double kRoundingVariance = kBlockColumns * 128.0 * 128.0 / 12.0;
 
 // With more than one in so many of all rows' panels to compute in one pass, a scan saves nothing;
 // of one row alone it may be twice as many, as memory binds then. With more than one logit wanted
-// in so many panels it mostly comes to that.
+// or more than one panel uneven in so many panels it mostly comes to that.
 constexpr size_t kLargestShare = 8;
 constexpr size_t kPanelsPerBest = 256;
+constexpr size_t kPanelsPerUneven = 32;
 
 // Panels that one thread scans at a time, at least.
 constexpr size_t kGrain = 16;
@@ -47,6 +45,7 @@ float find_largest(const float* values, size_t count, size_t n) {
 bool HeadScan::pays(const Matrix& matrix, size_t rows, const int32_t* num_best) {
   const size_t most = std::min(kMostBest, 1 + matrix.panels() / kPanelsPerBest);
   return matrix.split() && num_best != nullptr && rows <= kScanRows &&
+         matrix.uneven_panels().size() <= matrix.panels() / kPanelsPerUneven &&
          std::all_of(num_best, num_best + rows,
                      [&](int32_t n) { return n >= 1 && static_cast<size_t>(n) <= most; });
 }
@@ -68,7 +67,7 @@ bool HeadScan::run(const HeadTask& task) {
   return true;
 }
 
-// Bounds all logits. False when one is not finite.
+// Bounds all logits; of uneven panels nothing is known. False when one is not finite.
 bool HeadScan::scan(const HeadTask& task) {
   const Matrix& matrix = task.matrix;
   const size_t rows = task.quantized.rows, panels = matrix.panels(), outputs = matrix.rows();
@@ -93,6 +92,12 @@ bool HeadScan::scan(const HeadTask& task) {
     for (size_t r = 0; r < rows; ++r)
       std::fill_n(task.logits + r * outputs + begin * kPanelRows, scan.num_outputs, kLowest);
   });
+  for (size_t r = 0; r < rows; ++r) {
+    for (const size_t p : matrix.uneven_panels()) {
+      lower_[r * panels + p] = kLowest;
+      upper_[r * panels + p] = std::numeric_limits<float>::infinity();
+    }
+  }
   return finite;
 }
 

@@ -20,8 +20,8 @@ struct HeadTask {
 
 // Bounds every logit from the high plane of a split matrix and computes in full only those that may
 // be among the largest. The error of a bound's centre is a sum over hundreds of low nibbles, so
-// bounds hold with overwhelming probability for weights as training leaves them, not for every
-// matrix.
+// bounds hold with overwhelming probability where these are as good as drawn evenly. Panels where
+// they are not, for many codes are equal say, are always computed.
 class HeadScan {
  public:
   static constexpr size_t kMostBest = 64;

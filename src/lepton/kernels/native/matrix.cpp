@@ -103,15 +103,23 @@ void Matrix::pack_rows(size_t first, TensorType source_type, const uint8_t* sour
   // One panel of each worker before it is split.
   const size_t whole_bytes = lepton::panel_bytes(type_, columns_);
   std::vector<uint8_t> wholes(static_cast<size_t>(pool.threads()) * whole_bytes);
+  std::vector<uint8_t> even(num_panels);
   pool.parallel_for(num_panels, 1, [&](size_t begin, size_t end, int worker) {
     uint8_t* whole = wholes.data() + static_cast<size_t>(worker) * whole_bytes;
     for (size_t p = begin; p < end; ++p) {
       std::memset(whole, 0, whole_bytes);
       pack(p * kPanelRows, whole);
-      split_panel(whole, columns_, data_.data() + (first_panel + p) * panel_bytes_,
-                  low_.data() + (first_panel + p) * low_panel_bytes(columns_));
+      uint8_t* high = data_.data() + (first_panel + p) * panel_bytes_;
+      uint8_t* low = low_.data() + (first_panel + p) * low_panel_bytes(columns_);
+      split_panel(whole, columns_, high, low);
+      const size_t outputs = std::min<size_t>(kPanelRows, count - p * kPanelRows);
+      even[p] = has_even_nibbles(high, low, outputs, columns_);
     }
   });
+  std::erase_if(uneven_panels_,
+                [&](size_t p) { return p >= first_panel && p < first_panel + num_panels; });
+  for (size_t p = 0; p < num_panels; ++p)
+    if (even[p] == 0) uneven_panels_.push_back(first_panel + p);
 }
 
 void Matrix::unpack_row(size_t row, float* out) const {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "dispatch.h"
 #include "pack.h"
@@ -67,6 +68,9 @@ class Matrix {
   const uint8_t* low_panel(size_t index) const {
     return low_.data() + index * low_panel_bytes(columns_);
   }
+  // The panels of a split matrix whose low nibbles are not as good as drawn evenly, in order; see
+  // HeadScan.
+  const std::vector<size_t>& uneven_panels() const { return uneven_panels_; }
 
  private:
   TensorType type_;
@@ -76,6 +80,7 @@ class Matrix {
   size_t panel_bytes_;
   AlignedBuffer data_;
   AlignedBuffer low_;
+  std::vector<size_t> uneven_panels_;
 };
 
 }  // namespace lepton

@@ -16,13 +16,13 @@ void QuantizedBuffer::reserve(size_t rows, size_t columns, Planes planes, bool w
   const size_t padded = round_up(columns, kBlockColumns);
   const size_t values = rows * padded;
   const size_t byte_planes = planes == Planes::kOne ? 1 : 2;
-  if (values * byte_planes > values_.size()) {
+  if (values * byte_planes > values_.size() || values * sizeof(int16_t) > words_.size()) {
     words_ = AlignedBuffer(values * sizeof(int16_t));
     refined_ = AlignedBuffer(values / 32);
     scales_ = AlignedBuffer(values / 32 * sizeof(float));
     integer_sums_ = AlignedBuffer(values / 32 * QuantizedRows::kSums * sizeof(int32_t));
     sums_ = AlignedBuffer(values / 32 * QuantizedRows::kSums * sizeof(float));
-    // Last: its size says how many rows the others hold, also after one could not be had.
+    // Last: it is as large as asked for only when all others are.
     values_ = AlignedBuffer(values * byte_planes);
   }
   view_ = {planes,

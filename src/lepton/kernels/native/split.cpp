@@ -13,6 +13,9 @@ using WholeLayout = LayoutOf<TensorType::kQ8_0>;
 // Bytes of one vector of a plane, which holds two quads of codes.
 constexpr size_t kVectorBytes = 4 * kPanelRows;
 
+// Standard deviations by which a sum of nibbles may differ from that of evenly drawn ones.
+constexpr double kNibbleDeviations = 4.0;
+
 }  // namespace
 
 void split_panel(const uint8_t* panel, size_t columns, uint8_t* high, uint8_t* low) {
@@ -29,6 +32,29 @@ void split_panel(const uint8_t* panel, size_t columns, uint8_t* high, uint8_t* l
     high += SplitLayout::kBlockBytes;
     low += kLowBlockBytes;
   }
+}
+
+bool has_even_nibbles(const uint8_t* high, const uint8_t* low, size_t outputs, size_t columns) {
+  double deviations[kPanelRows] = {}, variances[kPanelRows] = {};
+  for (size_t b = 0; b < columns / kBlockColumns; ++b) {
+    int sums[kPanelRows] = {};
+    for (size_t v = 0; v < kLowBlockBytes; v += kVectorBytes)
+      for (size_t o = 0; o < kPanelRows; ++o)
+        for (size_t i = v + o * 4; i < v + o * 4 + 4; ++i) sums[o] += (low[i] & 15) + (low[i] >> 4);
+    for (size_t o = 0; o < kPanelRows; ++o) {
+      uint16_t bits;
+      std::memcpy(&bits, high + SplitLayout::kCodeBytes + 2 * o, sizeof bits);
+      const double scale = half_to_float(bits);
+      deviations[o] += scale * (sums[o] - kBlockColumns * kNibbleMean);
+      variances[o] += scale * scale * kBlockColumns * kNibbleVariance;
+    }
+    high += SplitLayout::kBlockBytes;
+    low += kLowBlockBytes;
+  }
+  constexpr double kMost = kNibbleDeviations * kNibbleDeviations;
+  for (size_t o = 0; o < outputs; ++o)
+    if (deviations[o] * deviations[o] > kMost * variances[o]) return false;
+  return true;
 }
 
 void unpack_split_row(const uint8_t* high, const uint8_t* low, int output, size_t columns,
