@@ -29,6 +29,10 @@ _TITLES = {
     "lookup": "Prompt lookup on and off, one stream",
     "overload": "Ten times the capacity for 60 s",
 }
+_NOTES = {
+    "overload": "Served with few places and little patience (`--max-sequences 4 --cache-memory "
+    "512M --max-queue-seconds 0.3`), without prefix cache and speculation.",
+}
 
 
 def write_report(results: ServingResults, path: Path) -> None:
@@ -41,7 +45,8 @@ def write_report(results: ServingResults, path: Path) -> None:
     for workload, title in _TITLES.items():
         table = _table(results, workload)
         if table:
-            parts.append(f"## {title}\n\n{table}\n")
+            note = f"{_NOTES[workload]}\n\n" if workload in _NOTES else ""
+            parts.append(f"## {title}\n\n{note}{table}\n")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts))
 

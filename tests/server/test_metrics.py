@@ -104,6 +104,20 @@ async def test_requests_without_an_answer_are_counted(
     assert f"lepton_request_success_total{{{labels}}} 2.0" in page
 
 
+async def test_a_refusal_that_comes_as_an_event_is_counted(connect: Any, engine: Any) -> None:
+    gate = asyncio.Event()
+    late = OutputDelta("", 0, "", (), finish_reason="timeout", usage=Usage(2, 0))
+    engine.script = lambda prompt, params: [gate, late]
+    client = connect(heartbeat_seconds=0.01)
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    answer = await client.post("/v1/chat/completions", json=CHAT | {"stream": True})
+    assert answer.status_code == 200
+    assert "rate_limit_exceeded" in answer.text
+    page = (await client.get("/metrics")).text
+    assert 'lepton_requests_refused_total{code="rate_limit_exceeded"} 1.0' in page
+    assert 'refused_total{code="rate_limit_exceeded",key="anonymous"} 1.0' in page
+
+
 async def test_a_request_whose_client_leaves_is_counted(scripted_port: Any, engine: Any) -> None:
     engine.script = lambda prompt, params: [OutputDelta("", 0, "a", (1,)), asyncio.Event()]
     url = f"http://127.0.0.1:{scripted_port()}"

@@ -27,7 +27,7 @@ class KeyMetrics:
         )
         self._refused = Counter(
             "lepton_key_requests_refused",
-            "API requests answered with an error before they were computed, by key and code",
+            "API requests answered with an error before they had a token, by key and code",
             ["key", "code"],
             registry=registry,
         )

@@ -97,7 +97,7 @@ class Metrics:
         )
         self._refused = Counter(
             "lepton_requests_refused",
-            "API requests answered with an error before they were computed, by its code",
+            "API requests answered with an error before they had a token, by its code",
             ["code"],
             registry=self._registry,
         )
@@ -134,7 +134,7 @@ class Metrics:
         self._http_seconds.labels(route).observe(seconds)
 
     def refused(self, code: str) -> None:
-        """Count a request that was answered with an error before it was computed."""
+        """Count a request that was answered with an error before it had a token."""
         self._refused.labels(code).inc()
 
     def request_started(self, params: SamplingParams) -> None:

@@ -85,7 +85,8 @@ class RequestScope:
         route = _route(scope)
         seconds = record.seconds()
         self._metrics.http_request(scope["method"], route, status, seconds)
-        refusal = record.error_code if status in REFUSALS else None
+        late = record.error_status in REFUSALS and record.first_token_seconds is None
+        refusal = record.error_code if status in REFUSALS or late else None
         if refusal:
             self._metrics.refused(refusal)
         if record.for_api:

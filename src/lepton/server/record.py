@@ -31,6 +31,8 @@ class RequestRecord:
     finish_reasons: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     error_code: str | None = None
+    error_status: int | None = None
+    """Of the error that an event of a stream told, after a status of 200."""
     disconnected: bool = False
 
     @property

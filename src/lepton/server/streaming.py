@@ -81,6 +81,7 @@ class EventStream(Response):
     def _failure(self, error: Exception) -> bytes:
         failure = as_api_error(error)
         self._record.error_code = failure.code
+        self._record.error_status = failure.status
         if failure.status == 500:
             fields = {"request_id": self._record.id}
             _log.error("stream failed", exc_info=error, extra={"fields": fields})
