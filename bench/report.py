@@ -200,7 +200,7 @@ def _failures(results: Results) -> str:
 
 
 def _unmeasured(results: Results) -> str:
-    """What `python -m bench run` would measure beside what is there."""
+    """What `python -m bench run` would measure, on the machine that writes the report."""
     begun = in_order({sample.model for sample in results.samples}, MODELS)
     rows = []
     for name in begun:

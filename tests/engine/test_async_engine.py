@@ -136,15 +136,6 @@ async def test_a_full_queue_refuses(engine: AsyncEngine) -> None:
     assert await read(engine.generate([5], PARAMS))
 
 
-async def test_requests_that_find_a_place_do_not_count_as_waiting(engine: AsyncEngine) -> None:
-    gate = Gate(engine)
-    streams = [engine.generate([5], PARAMS) for _ in range(4 + 6)]
-    with pytest.raises(CapacityError):
-        engine.generate([5], PARAMS)
-    gate.opened.set()
-    assert len({text(await read(stream)) for stream in streams}) == 1
-
-
 async def test_nobody_waits_in_an_engine_whose_queue_was_emptied(engine: AsyncEngine) -> None:
     gate = Gate(engine)
     streams = [engine.generate([5], ENDLESS) for _ in range(6)]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -190,6 +192,8 @@ def test_the_most_likely_tokens_are_a_sequence_like_any_other(toy: Any) -> None:
     assert top != tuple(top)[:3]
     assert hash(top) == hash(tuple(top))
     assert repr(top) == repr(tuple(top))
+    assert type(copy.deepcopy(top)) is tuple
+    assert pickle.loads(pickle.dumps(entry)) == entry
     assert top[0].token == top[0].bytes.decode("utf-8", "replace")
     with pytest.raises(IndexError):
         top[4]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from lepton.engine.fairness import TenantShares
 
 
@@ -28,15 +30,20 @@ def test_leaving_wipes_nothing_out() -> None:
     assert shares.served("modest") == 0
 
 
-def test_nobody_waits_for_others_to_catch_up_with_the_past() -> None:
+@pytest.mark.parametrize("leaving", [["modest", "greedy"], ["greedy", "modest"]])
+def test_nobody_waits_for_others_to_catch_up_with_the_past(leaving: list[str]) -> None:
     shares = TenantShares()
-    shares.arrive("old")
-    shares.charge("old", read=10_000_000, generated=0)
-    shares.leave("old")
+    shares.arrive("modest")
+    shares.arrive("greedy")
+    shares.charge("modest", read=100, generated=0)
+    shares.charge("greedy", read=10_000_000, generated=0)
+    for last in leaving:
+        shares.leave(last)
     shares.arrive("new")
-    shares.charge("new", read=100, generated=0)
-    shares.arrive("old")
-    assert shares.served("old") == shares.served("new") == 10_000_100
+    shares.charge("new", read=1000, generated=0)
+    for tenant in leaving:
+        shares.arrive(tenant)
+        assert shares.served(tenant) == shares.served("new")
 
 
 def test_tenants_without_number_take_no_memory() -> None:

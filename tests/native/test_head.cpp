@@ -286,6 +286,16 @@ TEST_CASE("rows of one code are computed, whatever their bounds") {
   Heads heads(source, kOutputs, kColumns, bias);
   REQUIRE(heads.run(ones, {1}));
   heads.check({1});
+  // Of 127 and -127 in equal parts the mean is even, but not the squares.
+  std::vector<uint8_t> balanced = trained_source(kOutputs, kColumns, 48);
+  const auto uneven = [&] {
+    return Heads(balanced, kOutputs, kColumns).matrix.uneven_panels().size();
+  };
+  const size_t before = uneven();
+  for (size_t block = 0; block < kBlocks; ++block)
+    for (size_t i = 0; i < kBlockColumns; ++i)
+      balanced[block * kBlockBytes + 2 + i] = i % 2 ? 127 : 0x81;
+  CHECK(uneven() == before + 1);
   for (size_t row = 0; row < kOutputs; row += 2) repeat(row, 0);
   const Heads sparse(source, kOutputs, kColumns, bias);
   const int32_t one = 1;

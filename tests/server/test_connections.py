@@ -79,22 +79,22 @@ def test_a_slow_reader_of_a_large_answer_outlives_the_time_for_reading(
     scripted_port: Any, engine: Any
 ) -> None:
     engine.script = lambda prompt, params: [
-        OutputDelta("", 0, "x" * 2**23, (1,)),
+        OutputDelta("", 0, "x" * 2**22, (1,)),
         OutputDelta("", 0, "", (), finish_reason="stop", usage=Usage(2, 1)),
     ]
-    port = scripted_port(write_seconds=0.4)
+    port = scripted_port(write_seconds=1)
     received = bytearray()
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
         client.sendall(request({"model": "scripted", "prompt": "hi"}))
-        while len(received) < 2**23:
-            part = client.recv(2**18)
+        while len(received) < 2**22:
+            part = client.recv(2**16)
             assert part, len(received)
             received += part
-            time.sleep(len(part) / 2**22)
-    assert time.monotonic() - started > 4 * 0.4
-    assert received.count(b"x") >= 2**23
+            time.sleep(len(part) / 2**20)
+    assert time.monotonic() - started > 3
+    assert received.count(b"x") >= 2**22
 
 
 def test_a_connection_without_a_request_is_closed(scripted_port: Any) -> None:

@@ -109,7 +109,7 @@ async def test_a_refusal_that_comes_as_an_event_is_counted(connect: Any, engine:
     late = OutputDelta("", 0, "", (), finish_reason="timeout", usage=Usage(2, 0))
     engine.script = lambda prompt, params: [gate, late]
     client = connect(heartbeat_seconds=0.01)
-    asyncio.get_running_loop().call_later(0.1, gate.set)
+    asyncio.get_running_loop().call_later(1, gate.set)
     answer = await client.post("/v1/chat/completions", json=CHAT | {"stream": True})
     assert answer.status_code == 200
     assert "rate_limit_exceeded" in answer.text

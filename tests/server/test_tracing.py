@@ -157,6 +157,8 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end() -> None:
             None,
         ),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318", "OTEL_SDK_DISABLED": "true"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318", "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "otel:4318"}, None),
     ],
 )
 def test_the_collector_of_all_signals(
@@ -165,6 +167,7 @@ def test_the_collector_of_all_signals(
     for name in ("ENDPOINT", "PROTOCOL", "TRACES_PROTOCOL"):
         monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
     monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    monkeypatch.delenv("OTEL_TRACES_EXPORTER", raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert collector_from_environment() == expected

@@ -132,7 +132,7 @@ def serve(
     liveness_seconds: Annotated[
         float,
         typer.Option(
-            min=0.1, metavar="SECONDS", help="Time after which a step that hangs turns /livez red."
+            min=5.0, metavar="SECONDS", help="Time after which a step that hangs turns /livez red."
         ),
     ] = 30.0,
     step_seconds: Annotated[
@@ -203,7 +203,7 @@ def serve(
         allow_anonymous=allow_anonymous,
         cors_origins=tuple(cors_origin or ()),
         allowed_hosts=tuple(allowed_host or ()),
-        max_body_bytes=max_body or ServerSettings.max_body_bytes,
+        max_body_bytes=ServerSettings.max_body_bytes if max_body is None else max_body,
         max_tokens=max_tokens,
         max_requests=max_requests or max(ServerSettings.max_requests, max_queue + max_sequences),
         liveness_seconds=liveness_seconds,

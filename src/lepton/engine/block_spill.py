@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import tempfile
 import threading
 from collections import OrderedDict
@@ -59,9 +58,11 @@ class BlockSpill:
         """The hash of that one."""
         self._free = list(range(self._num_slots - 1, -1, -1))
         self._enabled = True
+        self._closing = False
         self._lock = threading.Lock()
         """Guards all of the above; never held while something is written."""
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._changed = threading.Condition(self._lock)
+        """There is something to write, or there will be nothing more."""
         self._thread = threading.Thread(target=self._write_all, name="lepton-spill", daemon=True)
         self._thread.start()
 
@@ -81,7 +82,7 @@ class BlockSpill:
                         next(key for key in self._unwritten if key != self._written)
                     ]
                 self._unwritten[content] = self._memory[block].copy()
-                self._queue.put(content)
+                self._changed.notify()
 
     def load(self, content: bytes, block: int) -> bool:
         """Copy what is kept under a hash into a block of the cache; False if nothing is."""
@@ -114,7 +115,8 @@ class BlockSpill:
             self._enabled = False
             self._forget_all()
             self._memory = np.empty((0, 0), dtype=np.uint8)
-        self._queue.put(None)
+            self._closing = True
+            self._changed.notify()
         self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():
             logger.error("the disk of the cache's spill hangs; its file is not closed")
@@ -141,12 +143,14 @@ class BlockSpill:
         return True
 
     def _write_all(self) -> None:
-        """Write what is queued, until there is nothing more to come."""
-        while (content := self._queue.get()) is not None:
+        """Write what waits for the disk, the oldest first, until there is nothing more to come."""
+        while True:
             with self._lock:
-                copy = self._unwritten.get(content)
-                if copy is None:
-                    continue
+                while not self._unwritten and not self._closing:
+                    self._changed.wait()
+                if self._closing:
+                    return
+                content, copy = next(iter(self._unwritten.items()))
                 slot = self._free.pop() if self._free else self._slots.popitem(last=False)[1]
                 self._written = content
             error = self._write(slot, copy)

@@ -73,6 +73,7 @@ class EngineCore:
         self._timed: dict[str, Request] = {}
         """Those that have a timeout."""
         self._steps = 0
+        self._prefill_budget = 0
         self._prompt_tokens = 0
         self._generated_tokens = 0
         self._last_step_seconds = 0.0
@@ -83,7 +84,7 @@ class EngineCore:
         self._failed_steps = 0
         self._restarts = 0
         self._failures_in_row = 0
-        """Requests that could not be computed since a completion last gained a token."""
+        """Requests whose chunk failed alone since one was last computed."""
         self._last_failure = -math.inf
 
     def _new_scheduler(self) -> Scheduler:
@@ -221,6 +222,9 @@ class EngineCore:
         if self._failed_steps == failed:
             seconds = now - started - scheduler.restore_seconds
             self.pacer.note(plan.num_decode_rows, plan.prefill_work, seconds)
+        self._prefill_budget = min(
+            self.config.max_step_tokens, self.pacer.prefill_tokens(len(scheduler.running))
+        )
         return deltas
 
     def restart(self, error: str) -> list[OutputDelta]:
@@ -272,10 +276,7 @@ class EngineCore:
             restarts_total=self._restarts,
             failures_in_row=self._failures_in_row,
             seconds_since_failure=time.monotonic() - self._last_failure,
-            prefill_budget=min(
-                self.config.max_step_tokens,
-                self.pacer.prefill_tokens(len(self.scheduler.running)),
-            ),
+            prefill_budget=self._prefill_budget,
             oldest_wait_seconds=self.queue_pace.oldest_seconds if self.num_queued else 0.0,
             estimated_wait_seconds=self.queue_pace.wait(self.num_queued),
         )
@@ -321,13 +322,16 @@ class EngineCore:
             for chunk in chunks:
                 chunk.sequence.sampling = None  # It may have taken note of a draft.
             if len(chunks) == 1:
-                return self._fail(chunks[0].sequence.request, error)
+                self._failures_in_row += 1
+                self._last_failure = time.monotonic()
+                return self._end(chunks[0].sequence.request, "error", _describe(error))
             return [
                 delta
                 for chunk in chunks
                 if chunk.sequence.finish_reason is None
                 for delta in self._compute([chunk])
             ]
+        self._failures_in_row = 0
         deltas: list[OutputDelta] = []
         first_row = 0
         for chunk, chosen in zip(chunks, choices, strict=True):
@@ -386,12 +390,10 @@ class EngineCore:
             if not choices:
                 return [self._delta(sequence, Gain(finish_reason="length"))]
             self._count_draft(request, chunk.draft, choices)
-            gain = self._gain(sequence, choices)
-            self._failures_in_row = 0
-            return [self._delta(sequence, gain)]
+            return [self._delta(sequence, self._gain(sequence, choices))]
         except Exception as error:
             logger.exception("request %s failed", request.request_id)
-            return self._fail(request, error)
+            return self._end(request, "error", _describe(error))
 
     def _gain(self, sequence: Sequence, choices: list[Choice | EngineError]) -> Gain:
         """What a sequence gains by chosen tokens; all but the last are in its cache already."""
@@ -456,12 +458,6 @@ class EngineCore:
         """
         wanted = self.config.prefix_cache or len(request.sequences) > 1
         return wanted and reason != "error"
-
-    def _fail(self, request: Request, error: Exception) -> list[OutputDelta]:
-        """End a request that could not be computed."""
-        self._failures_in_row += 1
-        self._last_failure = time.monotonic()
-        return self._end(request, "error", _describe(error))
 
     def _end(
         self, request: Request, reason: FinishReason, error: str | None = None

@@ -11,17 +11,15 @@ _GENERATED_WEIGHT = 2
 class TenantShares:
     """A counter of tokens served per tenant: the one served least is next (arXiv:2401.00588).
 
-    A tenant that comes back after a pause starts level with those who stayed, or with the last one
-    who left when nobody did, so that nobody saves up service by asking for nothing and nobody has
-    to wait for others to catch up with the past. Mutated by the step loop only.
+    A tenant that comes back after a pause starts level with those who stayed, so that nobody
+    saves up service by asking for nothing. When nobody has, all start anew: the past is forgotten.
+    Mutated by the step loop only.
     """
 
     def __init__(self) -> None:
         self._served: dict[str, float] = {}
         self._present: Counter[str] = Counter()
         """Unfinished sequences of each tenant that has any."""
-        self._last_level = 0.0
-        """What the last one who left had been served when nobody was present any more."""
 
     @property
     def num_present(self) -> int:
@@ -39,8 +37,6 @@ class TenantShares:
         self._present[tenant] -= 1
         if self._present[tenant] == 0:
             del self._present[tenant]
-            if not self._present:
-                self._last_level = self._served[tenant]
             self._forget_idle()
 
     def charge(self, tenant: str, read: int, generated: int) -> None:
@@ -53,13 +49,15 @@ class TenantShares:
 
     def _level(self) -> float:
         """What the least served of those present has had."""
-        return min((self._served[tenant] for tenant in self._present), default=self._last_level)
+        return min((self._served[tenant] for tenant in self._present), default=0.0)
 
     def _forget_idle(self) -> None:
         """Bound the memory of absent tenants; those at or below the level lose nothing by it."""
+        if not self._present:
+            self._served.clear()
         if len(self._served) - len(self._present) <= _MOST_IDLE:
             return
         level = self._level()
         for tenant in list(self._served):
-            if tenant not in self._present and (not self._present or self._served[tenant] <= level):
+            if tenant not in self._present and self._served[tenant] <= level:
                 del self._served[tenant]

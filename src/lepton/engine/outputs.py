@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from lepton.models.tokenizer import Tokenizer
@@ -97,6 +97,10 @@ class TopChances(Sequence[TokenChance]):
 
     def __repr__(self) -> str:
         return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[list[TokenChance]]]:
+        """Copies and pickles are plain tuples, without the tokenizer."""
+        return tuple, (list(self),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +204,11 @@ class EngineStats:
     restarts_total: int = 0
     """Times that the step loop was begun anew after a fault outside any request."""
     failures_in_row: int = 0
-    """Requests that could not be computed since a completion last gained a token."""
+    """Requests that could not be computed, since one last could."""
     seconds_since_failure: float = math.inf
     """Since the last of them."""
     prefill_budget: int = 0
-    """Prompt tokens that the next step may read."""
+    """Prompt tokens that a step may read, as of the last one."""
     oldest_wait_seconds: float = 0.0
     """Age of the oldest request that has not been admitted yet."""
     estimated_wait_seconds: float = 0.0

@@ -211,6 +211,8 @@ class Scheduler:
         """Move the first waiting sequence whose time has come to the running ones, if it fits."""
         if not self.waiting or len(self.running) >= self._max_sequences:
             return None
+        if self.running and self.restore_seconds > self._restore_limit:
+            return None  # The next step has time again for what lies on disk.
         for sequence in islice(self.waiting, _LOOK_AHEAD):
             found = self._find(sequence)
             if found is not None:
@@ -276,17 +278,20 @@ class Scheduler:
         if spill is None:
             return known
         started = time.perf_counter()
-        spared = self._pacer.target_seconds / 2 - self.restore_seconds
+        deadline = started + self._restore_limit - self.restore_seconds
         hashes = sequence.block_hashes(sequence.num_reusable_tokens // BLOCK_SIZE)
-        while known < len(hashes):
-            if len(self.running) > 1 and time.perf_counter() - started > spared:
-                break
-            if not spill.load(hashes[known], sequence.block_table[known]):
-                break
+        while known < len(hashes) and spill.load(hashes[known], sequence.block_table[known]):
             self.pool.publish(sequence.block_table[known], hashes[known])
             known += 1
+            if len(self.running) > 1 and time.perf_counter() > deadline:
+                break
         self.restore_seconds += time.perf_counter() - started
         return known
+
+    @property
+    def _restore_limit(self) -> float:
+        """Seconds that a step beside completions may spend on reading spilled blocks."""
+        return self._pacer.target_seconds / 2
 
     def _make_way(self) -> None:
         """Preempt for the first waiting sequence, if it is entitled to the place of others.

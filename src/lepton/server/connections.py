@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import sys
+import termios
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -135,8 +139,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _num_unsent(self) -> int:
-        """Bytes that wait for the client to read."""
-        return int(self.transport.get_write_buffer_size())
+        """Bytes that the client has not taken: those that wait here, and the kernel's."""
+        waiting = int(self.transport.get_write_buffer_size())
+        with suppress(OSError):
+            connection = self.transport.get_extra_info("socket")
+            kernel = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+            waiting += int.from_bytes(kernel, sys.byteorder)
+        return waiting
 
     def _count(self, *parts: bytes) -> None:
         self._unparsed_bytes = 0

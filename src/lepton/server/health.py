@@ -13,8 +13,8 @@ from lepton.server.context import ServerContext, context_of
 from lepton.server.responses import JsonResponse
 
 MOST_FAILURES, FAILING_SECONDS = 8, 30.0
-"""So many failures in a row, with no token gained in between, turn `/readyz` red for so long, after
-which requests try whether the engine has recovered."""
+"""So many failures in a row, with nothing computed in between, turn `/readyz` red until so long
+after the last one; then requests try whether the engine has recovered."""
 
 
 async def livez(request: Request) -> Response:

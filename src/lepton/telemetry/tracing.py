@@ -98,16 +98,23 @@ class Tracing:
 def collector_from_environment() -> str | None:
     """Where ``OTEL_EXPORTER_OTLP_ENDPOINT``, which all signals share, wants traces to be sent.
 
-    None without it, with ``OTEL_SDK_DISABLED``, or when a collector that speaks gRPC is named.
+    None without it, with ``OTEL_SDK_DISABLED`` or ``OTEL_TRACES_EXPORTER=none``. Such a variable
+    is often set for everything on a machine, so what stands against traces is logged, not raised.
     """
     base = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").rstrip("/")
-    if not base or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if not base or disabled or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         return None
     protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
         "OTEL_EXPORTER_OTLP_PROTOCOL", ""
     )
-    if protocol == "grpc":
-        _log.warning("no traces are sent: OTLP over gRPC is not spoken, only over HTTP")
+    if protocol == "grpc" or not base.startswith(("http://", "https://")):
+        _log.warning("no traces are sent to %s: OTLP is spoken over HTTP only", base)
+        return None
+    try:
+        import opentelemetry.exporter.otlp.proto.http  # noqa: F401
+    except ImportError:
+        _log.warning("no traces are sent to %s: pip install 'lepton-engine[otel]'", base)
         return None
     return f"{base}/v1/traces"
 

@@ -68,8 +68,7 @@ class Matrix {
   const uint8_t* low_panel(size_t index) const {
     return low_.data() + index * low_panel_bytes(columns_);
   }
-  // The panels of a split matrix whose low nibbles are not as good as drawn evenly, in order; see
-  // HeadScan.
+  // The panels of a split matrix whose low nibbles are not as good as drawn evenly; see HeadScan.
   const std::vector<size_t>& uneven_panels() const { return uneven_panels_; }
 
  private:

@@ -16,14 +16,15 @@ void QuantizedBuffer::reserve(size_t rows, size_t columns, Planes planes, bool w
   const size_t padded = round_up(columns, kBlockColumns);
   const size_t values = rows * padded;
   const size_t byte_planes = planes == Planes::kOne ? 1 : 2;
-  if (values * byte_planes > values_.size() || values * sizeof(int16_t) > words_.size()) {
+  if (values > capacity_ || values * byte_planes > values_.size()) {
+    capacity_ = 0;  // Until all of them could be had.
     words_ = AlignedBuffer(values * sizeof(int16_t));
     refined_ = AlignedBuffer(values / 32);
     scales_ = AlignedBuffer(values / 32 * sizeof(float));
     integer_sums_ = AlignedBuffer(values / 32 * QuantizedRows::kSums * sizeof(int32_t));
     sums_ = AlignedBuffer(values / 32 * QuantizedRows::kSums * sizeof(float));
-    // Last: it is as large as asked for only when all others are.
     values_ = AlignedBuffer(values * byte_planes);
+    capacity_ = values;
   }
   view_ = {planes,
            rows,

@@ -44,6 +44,7 @@ class QuantizedBuffer {
  private:
   QuantizedRows view_{};
   AlignedBuffer values_, words_, refined_, scales_, integer_sums_, sums_;
+  size_t capacity_ = 0;  // codes of one plane that all of them hold
 };
 
 // Whether products of this matrix read QuantizedRows::words where an instruction set has WordDot.

@@ -16,6 +16,9 @@ constexpr size_t kVectorBytes = 4 * kPanelRows;
 // Standard deviations by which a sum of nibbles may differ from that of evenly drawn ones.
 constexpr double kNibbleDeviations = 4.0;
 
+// How many times the variance of evenly drawn ones their mean square may be.
+constexpr double kNibblePower = 2.0;
+
 }  // namespace
 
 void split_panel(const uint8_t* panel, size_t columns, uint8_t* high, uint8_t* low) {
@@ -35,25 +38,35 @@ void split_panel(const uint8_t* panel, size_t columns, uint8_t* high, uint8_t* l
 }
 
 bool has_even_nibbles(const uint8_t* high, const uint8_t* low, size_t outputs, size_t columns) {
-  double deviations[kPanelRows] = {}, variances[kPanelRows] = {};
+  double deviations[kPanelRows] = {}, powers[kPanelRows] = {}, variances[kPanelRows] = {};
   for (size_t b = 0; b < columns / kBlockColumns; ++b) {
-    int sums[kPanelRows] = {};
-    for (size_t v = 0; v < kLowBlockBytes; v += kVectorBytes)
-      for (size_t o = 0; o < kPanelRows; ++o)
-        for (size_t i = v + o * 4; i < v + o * 4 + 4; ++i) sums[o] += (low[i] & 15) + (low[i] >> 4);
+    int sums[kPanelRows] = {}, squares[kPanelRows] = {};
+    for (size_t v = 0; v < kLowBlockBytes; v += kVectorBytes) {
+      for (size_t o = 0; o < kPanelRows; ++o) {
+        for (size_t i = v + o * 4; i < v + o * 4 + 4; ++i) {
+          const int first = low[i] & 15, second = low[i] >> 4;
+          sums[o] += first + second;
+          squares[o] += first * first + second * second;
+        }
+      }
+    }
     for (size_t o = 0; o < kPanelRows; ++o) {
       uint16_t bits;
       std::memcpy(&bits, high + SplitLayout::kCodeBytes + 2 * o, sizeof bits);
-      const double scale = half_to_float(bits);
+      const double scale = half_to_float(bits), square = scale * scale;
       deviations[o] += scale * (sums[o] - kBlockColumns * kNibbleMean);
-      variances[o] += scale * scale * kBlockColumns * kNibbleVariance;
+      powers[o] += square * (squares[o] - 2.0 * kNibbleMean * sums[o] +
+                             kBlockColumns * kNibbleMean * kNibbleMean);
+      variances[o] += square * kBlockColumns * kNibbleVariance;
     }
     high += SplitLayout::kBlockBytes;
     low += kLowBlockBytes;
   }
   constexpr double kMost = kNibbleDeviations * kNibbleDeviations;
   for (size_t o = 0; o < outputs; ++o)
-    if (deviations[o] * deviations[o] > kMost * variances[o]) return false;
+    if (deviations[o] * deviations[o] > kMost * variances[o] ||
+        powers[o] > kNibblePower * variances[o])
+      return false;
   return true;
 }
 

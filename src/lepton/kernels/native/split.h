@@ -28,8 +28,8 @@ constexpr size_t low_panel_bytes(size_t columns) {
 // Splits a panel of Q8_0.
 void split_panel(const uint8_t* panel, size_t columns, uint8_t* high, uint8_t* low);
 
-// Whether, for each of the first `outputs` outputs, the low nibbles have the mean of numbers drawn
-// evenly from 0 … 15, within what chance allows; scales weigh them.
+// Whether, for each of the first `outputs` outputs, the low nibbles have mean and variance of
+// numbers drawn evenly from 0 … 15, within what chance and trained weights show; scales weigh them.
 bool has_even_nibbles(const uint8_t* high, const uint8_t* low, size_t outputs, size_t columns);
 
 // Writes the `columns` weights of one output as float32, exactly as Q8_0 defines them.
