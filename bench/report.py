@@ -202,10 +202,10 @@ def _failures(results: Results) -> str:
 def _unmeasured(results: Results) -> str:
     """What `python -m bench run` would measure, on the machine that writes the report."""
     begun = in_order({sample.model for sample in results.samples}, MODELS)
-    rows = []
+    planned, rows = contenders(), []
     for name in begun:
         model = MODELS[name]
-        for contender in contenders():
+        for contender in planned:
             engine = contender.engine.name
             titles = [
                 WORKLOADS[each].title

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
-
-if TYPE_CHECKING:
-    from lepton.models.tokenizer import Tokenizer
+from typing import Literal
 
 FinishReason = Literal["stop", "length", "cancelled", "timeout", "error"]
 """``stop``: end-of-sequence, stop id or stop string; ``length``: max_tokens or the context is used
@@ -54,53 +50,6 @@ class TokenChance:
     token: str
     bytes: bytes
     logprob: float
-
-
-class TopChances(Sequence[TokenChance]):
-    """The most likely tokens at one place, best first.
-
-    Twelve bytes each until they are looked at: an answer may have twenty of them for every token.
-    """
-
-    __slots__ = ("_ids", "_logprobs", "_tokenizer")
-
-    def __init__(
-        self, token_ids: Sequence[int], logprobs: Sequence[float], tokenizer: Tokenizer
-    ) -> None:
-        self._ids = array("i", token_ids)
-        self._logprobs = array("d", logprobs)
-        self._tokenizer = tokenizer
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    @overload
-    def __getitem__(self, place: int) -> TokenChance: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[TokenChance, ...]: ...
-    def __getitem__(self, place: int | slice) -> TokenChance | tuple[TokenChance, ...]:
-        if isinstance(place, slice):
-            return tuple(self[index] for index in range(*place.indices(len(self))))
-        token_id = self._ids[place]
-        return TokenChance(
-            token_id=token_id,
-            token=self._tokenizer.token_text(token_id),
-            bytes=self._tokenizer.token_bytes(token_id),
-            logprob=self._logprobs[place],
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        return repr(tuple(self))
-
-    def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[list[TokenChance]]]:
-        """Copies and pickles are plain tuples, without the tokenizer."""
-        return tuple, (list(self),)
 
 
 @dataclass(frozen=True, slots=True)

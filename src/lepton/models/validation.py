@@ -20,6 +20,7 @@ from lepton.models.stages import (
     Norm,
     RmsNorm,
     Stage,
+    Table,
 )
 from lepton.models.weights import Checkpoint
 
@@ -53,13 +54,8 @@ def check_encoder(stages: Sequence[Stage], config: EncoderConfig, checkpoint: Ch
 
     Raises ModelFormatError for one that is missing or has another shape than it should.
     """
-    tables = {
-        table.weight
-        for stage in stages
-        if isinstance(stage, Embed)
-        for table in (stage.positions, stage.token_types)
-        if table is not None
-    }
+    embeddings = (stage for stage in stages if isinstance(stage, Embed))
+    tables = {table.weight for stage in embeddings for table in _tables(stage)}
     _compare(expected_tensors(stages, config), checkpoint, tables)
 
 
@@ -96,6 +92,11 @@ def _compare(
             )
 
 
+def _tables(stage: Embed) -> Iterator[Table]:
+    """What is looked up beside the embedding itself."""
+    return (table for table in (stage.positions, stage.token_types) if table is not None)
+
+
 def expected_tensors(
     stages: Sequence[Stage], config: ModelConfig | EncoderConfig
 ) -> dict[str, Shape]:
@@ -111,9 +112,8 @@ def _expected(
         match stage:
             case Embed():
                 yield stage.weight, (config.vocab_size, hidden)
-                for table in (stage.positions, stage.token_types):
-                    if table is not None:
-                        yield table.weight, (table.rows, hidden)
+                for table in _tables(stage):
+                    yield table.weight, (table.rows, hidden)
                 yield from _norm(stage.norm, hidden)
             case Attention():
                 yield from _expected_by_attention(stage, hidden)

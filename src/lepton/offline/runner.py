@@ -67,20 +67,12 @@ def run_file(
         resumed = finished = len(journal.done)
         counts = {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
         progress(finished, len(numbers), 0)
-        for last in (False, True):
-            done = journal.done
-            if len(done) == len(numbers):
-                break
-            todo = (row for row in read_rows(source) if row.number not in done)
-            while window := list(islice(todo, WINDOW)):
-                for row, answer in _answers(llm, window, params, raw, system):
-                    if not last and _failed(answer):
-                        continue
-                    journal.add(row.number, answer)
-                    finished += 1
-                    for name, value in answer.get("usage", {}).items():
-                        counts[name] += value
-                    progress(finished, len(numbers), counts["completion_tokens"])
+        for row, answer in _missing(llm, source, journal, params, raw, system):
+            journal.add(row.number, answer)
+            finished += 1
+            for name, value in answer.get("usage", {}).items():
+                counts[name] += value
+            progress(finished, len(numbers), counts["completion_tokens"])
         failed = journal.finish(numbers)
     return Summary(rows=len(numbers), resumed=resumed, failed=failed, **counts)
 
@@ -96,6 +88,28 @@ def _refuse_overwriting(source: Path, answers: Path) -> None:
 
 def _ignore(*_: int) -> None:
     """Nobody wants to know."""
+
+
+def _missing(
+    llm: LLM,
+    source: Path,
+    journal: Journal,
+    params: SamplingParams,
+    raw: bool,
+    system: str | None,
+) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """The answers that a journal lacks; completions that failed come last, tried once more."""
+    for last in (False, True):
+        done, postponed = journal.done, False
+        todo = (row for row in read_rows(source) if row.number not in done)
+        while window := list(islice(todo, WINDOW)):
+            for row, answer in _answers(llm, window, params, raw, system):
+                if last or not _failed(answer):
+                    yield row, answer
+                else:
+                    postponed = True
+        if not postponed:
+            return
 
 
 def _answers(

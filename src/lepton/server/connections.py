@@ -124,7 +124,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         if self._awaits_head is None:
-            self._awaits_head = self._cut_off_after(self.settings.body_seconds, "no request")
+            self._awaits_head = self.loop.call_later(
+                self.settings.body_seconds, self._cut_off, "no request"
+            )
 
     def _await_reader(self) -> None:
         self._awaits_reader = self.loop.call_later(
@@ -172,9 +174,6 @@ class BoundedProtocol(HttpToolsProtocol):
             + bytes(refusal.body)
         )
         self.transport.close()
-
-    def _cut_off_after(self, seconds: float, reason: str) -> asyncio.TimerHandle:
-        return self.loop.call_later(seconds, self._cut_off, reason)
 
     def _cut_off(self, reason: str) -> None:
         log_event(_log, logging.INFO, "connection cut off", reason=reason)

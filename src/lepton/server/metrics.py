@@ -228,6 +228,11 @@ def _gauges(stats: EngineStats) -> list[tuple[str, str, float]]:
         ("lepton_last_step_seconds", "Duration of the last step", stats.last_step_seconds),
         ("lepton_prefill_budget_tokens", "Prompt tokens for the next step", stats.prefill_budget),
         (
+            "lepton_failures_in_row",
+            "Requests that failed in the engine since one was last computed",
+            stats.failures_in_row,
+        ),
+        (
             "lepton_oldest_wait_seconds",
             "Age of the oldest request that has not been admitted yet",
             stats.oldest_wait_seconds,
