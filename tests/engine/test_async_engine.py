@@ -10,6 +10,7 @@ import pytest
 
 from lepton.engine.async_engine import AsyncEngine, RequestStream
 from lepton.engine.outputs import OutputDelta
+from lepton.engine.request_options import RequestOptions
 from lepton.engine.sampling_params import SamplingParams
 from lepton.errors import CapacityError, RequestError, UnavailableError
 
@@ -309,9 +310,36 @@ async def test_a_request_that_would_wait_too_long_is_refused(toy: Any) -> None:
     with pytest.raises(CapacityError, match=r"7 requests .* about 3\.5 seconds") as caught:
         engine.generate([5], PARAMS)
     assert caught.value.retry_after == 1
+    # Another tenant's next request comes after one of theirs, a more urgent one before all.
+    for options in (RequestOptions(tenant="other"), RequestOptions(priority=-1)):
+        streams.append(engine.generate([5], PARAMS, options=options))
     gate.opened.set()
     for stream in streams:
         assert (await read(stream))[-1].usage is not None
+    await asyncio.to_thread(engine.shutdown)
+
+
+async def test_a_full_queue_has_room_for_tenants_with_less_than_their_share(toy: Any) -> None:
+    config = toy.make_config(max_sequences=1, max_queue=6)
+    engine = AsyncEngine(toy.make_model(), config)
+    engine.start()
+    gate = Gate(engine)
+
+    def ask(tenant: str) -> RequestStream:
+        return engine.generate([5], PARAMS, options=RequestOptions(tenant=tenant))
+
+    streams = [ask("greedy")]
+    await until(gate.reached.is_set)
+    streams += [ask("greedy") for _ in range(6)]
+    for tenant, room in (("greedy", 0), ("modest", 3), ("late", 2), ("greedy", 0)):
+        streams += [ask(tenant) for _ in range(room)]
+        with pytest.raises(CapacityError, match="are waiting already") as caught:
+            ask(tenant)
+        assert caught.value.retry_after == 1
+    gate.opened.set()
+    for stream in streams:
+        assert (await read(stream))[-1].usage is not None
+    engine.check_room("greedy")
     await asyncio.to_thread(engine.shutdown)
 
 

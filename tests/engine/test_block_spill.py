@@ -47,7 +47,7 @@ def settle(spill: BlockSpill) -> None:
 def test_blocks_come_back_as_they_were(spill: BlockSpill, memory: np.ndarray) -> None:
     before = memory.copy()
     for block in range(3):
-        spill.store(name(block), block)
+        spill.store([(name(block), block)])
     memory[:3] = 0
     settle(spill)
     assert spill.load(name(1), 5)
@@ -70,7 +70,7 @@ def test_a_block_is_found_while_it_is_still_being_written(
         return write(*arguments)
 
     monkeypatch.setattr(block_spill.os, "pwrite", wait)
-    spill.store(name(0), 0)
+    spill.store([(name(0), 0)])
     memory[0] = 0
     assert spill.load(name(0), 5)
     np.testing.assert_array_equal(memory[5], before)
@@ -81,10 +81,10 @@ def test_a_block_is_found_while_it_is_still_being_written(
 
 def test_the_least_recently_used_go(spill: BlockSpill) -> None:
     for block in range(3):
-        spill.store(name(block), block)
+        spill.store([(name(block), block)])
         settle(spill)
     assert spill.load(name(0), 7)
-    spill.store(name(3), 3)
+    spill.store([(name(3), 3)])
     settle(spill)
     assert [spill.load(name(block), 7) for block in range(4)] == [True, False, True, True]
     spill.discard(name(2))
@@ -96,7 +96,7 @@ def test_the_least_recently_used_go(spill: BlockSpill) -> None:
 
 
 def test_the_file_is_private_and_has_no_name(tmp_path: Path, spill: BlockSpill) -> None:
-    spill.store(name(1), 1)
+    spill.store([(name(1), 1)])
     settle(spill)
     assert list(tmp_path.iterdir()) == []
     assert os.fstat(spill._file.fileno()).st_mode & 0o777 == 0o600
@@ -117,7 +117,7 @@ def test_an_error_of_the_disk_only_ends_the_spill(
     with caplog.at_level(logging.ERROR):
         if broken == "full":
             monkeypatch.setattr(block_spill.os, "pwrite", fail)
-        spill.store(name(1), 1)
+        spill.store([(name(1), 1)])
         settle(spill)
         if broken == "unreadable":
             monkeypatch.setattr(block_spill.os, "preadv", fail)
@@ -125,7 +125,7 @@ def test_an_error_of_the_disk_only_ends_the_spill(
             spill._file.truncate(BLOCK_BYTES - 1)
         assert not spill.load(name(1), 2)
     assert "no longer spilled" in caplog.text
-    spill.store(name(2), 2)
+    spill.store([(name(2), 2)])
     assert spill.num_blocks == 0
     spill.check_integrity()
     assert memory.any()
@@ -137,7 +137,7 @@ def test_a_slow_disk_holds_up_nobody(
     monkeypatch.setattr(block_spill, "MOST_UNWRITTEN", 2)
     with spill._lock:  # The thread is not told of them.
         spill._unwritten = {name(number): memory[0] for number in range(2)}
-    spill.store(name(5), 5)
+    spill.store([(name(5), 5)])
     assert spill.num_blocks == 2
     settle(spill)
     assert not spill.load(name(0), 1)  # What has waited longest made room.
@@ -145,6 +145,19 @@ def test_a_slow_disk_holds_up_nobody(
     assert spill.load(name(5), 3)
     np.testing.assert_array_equal(memory[3], memory[5])
     spill.clear()
+
+
+def test_of_many_the_last_that_may_wait_are_kept(
+    spill: BlockSpill, monkeypatch: pytest.MonkeyPatch, memory: np.ndarray
+) -> None:
+    monkeypatch.setattr(block_spill, "MOST_UNWRITTEN", 2)
+    spill.store([(name(0), 0)])
+    settle(spill)
+    spill.store([(name(block), block) for block in (0, 1, 2, 3)])
+    settle(spill)
+    assert [spill.load(name(block), 7) for block in range(4)] == [True, False, True, True]
+    np.testing.assert_array_equal(memory[7], memory[3])
+    spill.check_integrity()
 
 
 def test_what_cannot_be_written_is_refused_at_start(tmp_path: Path, memory: np.ndarray) -> None:
@@ -172,6 +185,36 @@ def test_prompts_come_back_from_disk(toy: Any, tmp_path: Path) -> None:
     assert stats.spilled_blocks > 12
     core.restart("test")
     assert core.stats().spilled_blocks == 0
+    core.close()
+
+
+def test_a_prompt_comes_back_in_several_steps_beside_completions(toy: Any, tmp_path: Path) -> None:
+    config = toy.make_config(num_blocks=16, cache_spill=tmp_path, speculation="off")
+    core = EngineCore(toy.make_model(), config)
+    prompts = [[2 + (first + 3 * place) % 20 for place in range(100)] for first in range(3)]
+    for number, prompt in enumerate(prompts):
+        core.add(core.make_request(str(number), prompt, PARAMS))
+        toy.run_all(core)
+    settle(core.spill)
+    core.pacer.target_seconds = 0  # One block a step.
+    core.add(core.make_request("beside", [5, 6], SamplingParams(max_tokens=40, ignore_eos=True)))
+    core.step()
+    assert len(core.scheduler.running) == 1
+    request = core.make_request("again", prompts[0], PARAMS)
+    core.add(request)
+    (sequence,) = request.sequences
+    known = []
+    while not sequence.num_generated:
+        core.step()
+        core.scheduler.check_integrity()
+        known.append(sequence.num_computed)
+    # What the last of them brings back is followed by the rest of the prompt at once.
+    assert len(known) > 3
+    assert known == [*range(known[0], 96, 16), 100]
+    assert sequence.num_cached_tokens == 96
+    assert core.stats().cached_tokens_total == 96
+    toy.run_all(core)
+    assert sequence.token_ids[100:] == list(toy.run_one(prompts[0], PARAMS).outputs[0].token_ids)
     core.close()
 
 

@@ -27,6 +27,8 @@ def test_waits_follow_the_time_between_admissions(monkeypatch: pytest.MonkeyPatc
     assert pace.wait(2) == pytest.approx(60.0)
     pace.note(0, waiting=False, oldest=None)
     assert pace.oldest_seconds == 0
+    now += 100.0
+    assert pace.wait(2) == pytest.approx(1.0)  # Nobody was left waiting: that time was idle.
 
 
 def test_only_those_left_waiting_set_the_pace(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import pytest
 
 from lepton.engine import LLM, SamplingParams
 from lepton.errors import ConfigurationError, RequestError
-from lepton.offline import run_file
+from lepton.offline import run_file, runner
+from lepton.offline.rows import Row
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 TOPICS = ["cats", "rivers", "bread", "Rome", "chess", "rain", "music", "trains"]
@@ -144,6 +146,42 @@ def test_completions_that_fail_are_tried_again_at_the_end(
     summary = run_file(llm, source, answers, GREEDY)
     assert summary.failed == 8
     assert {each["error"]["code"] for each in read(answers)} == {"internal_error"}
+
+
+def test_a_row_that_cannot_be_prepared_does_not_stop_the_others(
+    llm: LLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = runner._tokens
+
+    def failing_tokens(llm: LLM, row: Row, *options: Any) -> list[int]:
+        if row.id == "Rome":
+            raise RuntimeError("secret")
+        return tokens(llm, row, *options)
+
+    monkeypatch.setattr(runner, "_tokens", failing_tokens)
+    rows = [{"id": topic, "prompt": f"Tell me about {topic}."} for topic in TOPICS]
+    source, answers = write(tmp_path / "prompts.jsonl", rows), tmp_path / "answers.jsonl"
+    assert run_file(llm, source, answers, GREEDY).failed == 1
+    found = {each["id"]: each for each in read(answers)}
+    assert found.pop("Rome")["error"] == {
+        "message": "internal error (RuntimeError)",
+        "code": "internal_error",
+    }
+    assert all(each["text"] for each in found.values())
+
+
+def test_a_run_does_not_go_on_with_other_weights(smollm2_path: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.symlink_to(smollm2_path)
+    source = write(tmp_path / "prompts.jsonl", [{"prompt": topic} for topic in TOPICS])
+    answers = tmp_path / "answers.jsonl"
+    options = {"context_length": 512, "max_sequences": 2, "cache_memory": 64 * 2**20}
+    with LLM(model, **options) as first, pytest.raises(ZeroDivisionError):
+        run_file(first, source, answers, GREEDY, progress=lambda done, *_: 1 // (3 - done))
+    model.unlink()
+    shutil.copyfile(smollm2_path, model)
+    with LLM(model, **options) as second, pytest.raises(ConfigurationError, match="another run"):
+        run_file(second, source, answers, GREEDY)
 
 
 @pytest.mark.parametrize("name", ["prompts.jsonl", "linked", "prompts"])

@@ -123,6 +123,7 @@ class ScriptedEngine:
     params: list[SamplingParams] = field(default_factory=list)
     options: list[RequestOptions] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
+    asked_for_room: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tokenizer = ByteTokenizer()
@@ -140,7 +141,7 @@ class ScriptedEngine:
         filled: asyncio.Event,
         options: RequestOptions,
     ) -> ScriptedStream:
-        self.check_room()
+        self.check_room(options.tenant, options.priority)
         self.params.append(params)
         self.options.append(options)
         self.streams.append(
@@ -148,7 +149,8 @@ class ScriptedEngine:
         )
         return self.streams[-1]
 
-    def check_room(self) -> None:
+    def check_room(self, tenant: str, priority: int) -> None:
+        self.asked_for_room.append((tenant, priority))
         if self.refusal and len(self.streams) >= self.refuse_after:
             raise self.refusal
 

@@ -91,6 +91,19 @@ def test_concurrency_per_key_and_over_all(keys: Path) -> None:
         pass
 
 
+def test_a_key_with_less_than_its_share_is_let_in(keys: Path) -> None:
+    admission = Admission(ServerSettings(keys_file=keys, max_requests=4))
+    small, free = (admission.authenticate(f"Bearer {each}") for each in ("one", "two"))
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(admission.enter(free, counted=True))
+        for _ in range(2):
+            with pytest.raises(CapacityError, match="busy"), admission.enter(free, counted=True):
+                pass
+            held.enter_context(admission.enter(small, counted=True))
+        assert admission.in_progress == 6
+
+
 def test_drain_ends_when_idle_or_after_the_grace_period() -> None:
     clock = Clock()
     admission = Admission(ServerSettings(), clock=clock)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -142,7 +144,8 @@ async def test_keys_are_tenants_and_bound_priorities(
     ):  # fmt: skip
         answer = await client.post("/v1/chat/completions", json=CHAT | fields, headers=headers)
         assert answer.status_code == 200, answer.text
-        assert engine.options.pop() == expected
+        assert replace(engine.options.pop(), since=None) == expected
+    assert set(engine.asked_for_room) == {("desk", 2), ("desk", 5)}
     for bad in ("soon", "-1", "nan"):
         refused = await client.post(
             "/v1/completions", json=COMPLETION, headers={"x-request-timeout": bad}
@@ -352,6 +355,23 @@ async def test_no_damage_to_a_body_is_the_servers_fault(connect: Any) -> None:
             error_of(response, response.status_code)
     assert statuses <= {200, 400, 404}
     assert 400 in statuses
+
+
+@pytest.mark.parametrize("route", ["completions", "chat/completions"])
+async def test_time_is_up_before_a_prompt_is_tokens(connect: Any, engine: Any, route: str) -> None:
+    encode, may_end = engine.tokenizer.encode, threading.Event()
+
+    def slow_encode(text: str, **options: Any) -> list[int]:
+        assert may_end.wait(60)
+        ids: list[int] = encode(text, **options)
+        return ids
+
+    engine.tokenizer.encode = slow_encode
+    body = (COMPLETION if route == "completions" else CHAT) | {"timeout": 0.05}
+    late = await connect().post(f"/v1/{route}", json=body)
+    may_end.set()
+    assert error_of(late, 504)["code"] == "timeout"
+    assert engine.streams == []
 
 
 async def test_a_panic_of_the_tokenizer_is_a_500(connect: Any, engine: Any) -> None:

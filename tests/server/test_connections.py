@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -56,6 +57,16 @@ def test_a_reader_that_stops_is_cut_off_and_its_request_ended(
         assert not engine.streams[0].finished
         unsent = len(engine.streams[0]._steps)
         assert unsent > 900, "what was not read has not been taken from the engine"
+
+
+def test_whoever_leaves_ends_all_requests_of_a_connection(scripted_port: Any, engine: Any) -> None:
+    engine.script = lambda prompt, params: [asyncio.Event()]
+    port = scripted_port()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(request({"model": "scripted", "prompt": "hi"}) * 2)
+        wait_until(lambda: engine.streams)
+    wait_until(lambda: engine.streams[0].closed)
+    assert len(engine.streams) == 1
 
 
 def test_a_reader_that_is_only_slow_gets_everything(scripted_port: Any, engine: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from lepton.engine import AsyncEngine, EngineConfig
@@ -78,13 +79,16 @@ def test_a_dead_loop_turns_livez_red(scripted_port: Any, engine: AsyncEngine) ->
         assert http.post("/v1/completions", json=body).status_code == 503
 
 
+@pytest.mark.parametrize("fault", ["no result", "not a number"])
 def test_requests_that_fail_one_after_another_turn_readyz_red(
-    scripted_port: Any, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    scripted_port: Any, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     forward = engine._core.executor.forward
 
     def failing_forward(batch: Any) -> Any:
-        raise RuntimeError
+        if fault == "no result":
+            raise RuntimeError
+        return np.full_like(forward(batch), np.nan)
 
     port = scripted_port(model_name="smollm2")
     engine._core.executor.forward = failing_forward  # type: ignore[method-assign]

@@ -32,9 +32,16 @@ EXPECTED = {200, 400, 404, 415, 429, 504}
 
 
 @pytest.fixture
-def engine(smollm2_path: Path) -> Iterator[AsyncEngine]:
-    """The real one, whose state is checked with every fourth step."""
-    config = EngineConfig(context_length=512, max_sequences=6, max_queue=8, cache_memory=24 * 2**20)
+def engine(smollm2_path: Path, tmp_path: Path) -> Iterator[AsyncEngine]:
+    """The real one, whose state is checked with every fourth step; its cache spills to disk."""
+    config = EngineConfig(
+        context_length=512,
+        max_sequences=6,
+        max_queue=8,
+        cache_memory=24 * 2**20,
+        cache_spill=tmp_path,
+        cache_spill_bytes=16 * 2**20,
+    )
     engine = AsyncEngine(load_model(smollm2_path), config)
     core, step = engine._core, engine._core.step
     calls = 0
@@ -193,6 +200,11 @@ async def test_nothing_leaks_and_nothing_breaks(scripted_port: Any, engine: Asyn
         await asyncio.sleep(0.05)
     stats = engine.stats()
     engine._core.scheduler.check_integrity()
+    spill = engine._core.spill
+    while spill._unwritten:
+        await asyncio.sleep(0.05)
+    spill.check_integrity()
+    assert stats.spilled_blocks
     assert stats.used_blocks == 0, "every block is free again, or only cached"
     assert (stats.failed_steps_total, stats.restarts_total) == (0, 0)
     assert not soak.wrong, "answers do not depend on what else goes on"

@@ -142,7 +142,7 @@ class AsyncEngine:
             options=options,
         )
         with self._condition:
-            self.check_room()
+            self.check_room(request.options.tenant, request.options.priority)
             if request_id in self._delivery:
                 raise RequestError(f"request id {request_id!r} is in use", param="request_id")
             mailbox = self._delivery.open(request_id, loop, filled)
@@ -150,21 +150,31 @@ class AsyncEngine:
             self._condition.notify()
         return RequestStream(request_id, mailbox, self.abort)
 
-    def check_room(self) -> None:
-        """Raise CapacityError or UnavailableError as `generate` would now, whatever the prompt."""
+    def check_room(self, tenant: str = "", priority: int = 0) -> None:
+        """Raise CapacityError or UnavailableError as `generate` would now, whatever the prompt.
+
+        When as many wait as may, a tenant with less than its share of them is let in all the same,
+        and it is its own wait that counts: nobody is refused for what others have asked.
+        """
         if self._refusal is not None:
             raise UnavailableError(self._refusal)
-        waiting = max(0, self._core.num_queued + len(self._new) - self._core.free_places)
-        expected = self._core.queue_pace.wait(waiting)
-        limit = self._config.max_queue_seconds
-        if waiting >= self._config.max_queue:
+        with self._condition:
+            queue = self._core.unadmitted()
+            for request in self._new:
+                queue.add(request.options)
+            free = self._core.free_places
+        ahead = max(0, queue.ahead(tenant, priority) - free)
+        expected = self._core.queue_pace.wait(ahead)
+        most, limit = self._config.max_queue, self._config.max_queue_seconds
+        waiting = len(queue) - free
+        if waiting >= most and queue.own(tenant, priority) >= queue.share(tenant, most):
             raise CapacityError(
                 f"{waiting} requests are waiting already; try again later",
                 retry_after=max(1.0, expected),
             )
         if limit is not None and expected > limit:
             raise CapacityError(
-                f"{waiting} requests are waiting already, for about {expected:.1f} seconds; "
+                f"{ahead} requests are to be served before, in about {expected:.1f} seconds; "
                 "try again later",
                 retry_after=max(1.0, expected - limit),
             )

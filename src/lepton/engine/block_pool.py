@@ -55,7 +55,12 @@ class BlockPool:
         """``count`` fresh blocks with one reference each; the caller has checked ``num_free``."""
         if count > self.num_free:
             raise ValueError(f"{count} blocks asked for, {self.num_free} are free")
-        blocks = [self._blank.pop() if self._blank else self._evict() for _ in range(count)]
+        missing = max(0, count - len(self._blank))
+        blocks = [self._blank.pop() for _ in range(count - missing)]
+        evicted = [self._evict() for _ in range(missing)]
+        if self.spill is not None and evicted:
+            self.spill.store(evicted)
+        blocks += [block for _, block in evicted]
         for block in blocks:
             self._references[block] = 1
         return blocks
@@ -140,14 +145,12 @@ class BlockPool:
         ):
             raise AssertionError("a blank block has a hash, or a cached one has none")
 
-    def _evict(self) -> int:
-        """The block that was used the longest ago, its content forgotten."""
+    def _evict(self) -> tuple[bytes, int]:
+        """The block that was used the longest ago, and the hash that it is no longer found by."""
         block, _ = self._cached.popitem(last=False)
         content = self._hashes[block]
-        if content is not None:
-            if self.spill is not None:
-                self.spill.store(content, block)
-            del self._block_of[content]
-            self._hashes[block] = None
+        assert content is not None  # noqa: S101
+        del self._block_of[content]
+        self._hashes[block] = None
         self.num_evictions += 1
-        return block
+        return content, block

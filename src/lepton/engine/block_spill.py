@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +72,25 @@ class BlockSpill:
         """Blocks that can be found."""
         return len(self._slots) + len(self._unwritten)
 
-    def store(self, content: bytes, block: int) -> None:
-        """Keep a block of the cache that is about to be overwritten."""
+    def store(self, evicted: Sequence[tuple[bytes, int]]) -> None:
+        """Keep blocks of the cache that are about to be overwritten, with the hashes of each.
+
+        Of many that are new the last ones only, as many as may wait for the disk.
+        """
         with self._lock:
-            if content in self._slots:
-                self._slots.move_to_end(content)
-            elif self._enabled and content not in self._unwritten:
+            new = []
+            for content, block in evicted:
+                if content in self._slots:
+                    self._slots.move_to_end(content)
+                elif self._enabled and content not in self._unwritten:
+                    new.append((content, block))
+            for content, block in new[-MOST_UNWRITTEN:]:
                 if len(self._unwritten) >= MOST_UNWRITTEN:
                     del self._unwritten[
                         next(key for key in self._unwritten if key != self._written)
                     ]
                 self._unwritten[content] = self._memory[block].copy()
-                self._changed.notify()
+            self._changed.notify()
 
     def load(self, content: bytes, block: int) -> bool:
         """Copy what is kept under a hash into a block of the cache; False if nothing is."""

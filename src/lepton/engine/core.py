@@ -29,6 +29,7 @@ from lepton.engine.sequence import Request, Sequence
 from lepton.engine.step_pacer import StepPacer
 from lepton.engine.step_plan import Chunk
 from lepton.engine.text import TextStream
+from lepton.engine.unadmitted import Unadmitted
 from lepton.errors import EngineError, LeptonError, RequestError
 from lepton.models.executors.base import BLOCK_SIZE, Float32Array
 
@@ -183,7 +184,11 @@ class EngineCore:
     @property
     def num_queued(self) -> int:
         """Requests that have not been admitted yet."""
-        return self.scheduler.num_unadmitted
+        return len(self.scheduler.unadmitted)
+
+    def unadmitted(self) -> Unadmitted:
+        """Those requests by priority and tenant, as of now; any thread may ask."""
+        return self.scheduler.unadmitted.copy()
 
     @property
     def free_places(self) -> int:
@@ -208,7 +213,7 @@ class EngineCore:
         started = time.perf_counter()
         plan = scheduler.schedule(drafts)
         self._scheduled = time.monotonic()
-        self._left_waiting = scheduler.num_unadmitted > 0
+        self._left_waiting = len(scheduler.unadmitted) > 0
         self.queue_pace.note(
             scheduler.num_admitted - admitted, waiting, scheduler.waiting.oldest_arrival
         )
@@ -220,7 +225,7 @@ class EngineCore:
         now = time.perf_counter()
         self._last_step_seconds = now - drafting
         if self._failed_steps == failed:
-            seconds = now - started - scheduler.restore_seconds
+            seconds = now - started - scheduler.spill_seconds
             self.pacer.note(plan.num_decode_rows, plan.prefill_work, seconds)
         self._prefill_budget = min(
             self.config.max_step_tokens, self.pacer.prefill_tokens(len(scheduler.running))
@@ -236,9 +241,9 @@ class EngineCore:
         self.pool.num_evictions = evictions
         self.scheduler = self._new_scheduler()
         self.scheduler.continue_counts(old)
-        deltas = self.abort_all("error", error)
         if self.speculator is not None:
             self.speculator.clear()
+        deltas = self.abort_all("error", error)
         self._restarts += 1
         return deltas
 
@@ -322,8 +327,7 @@ class EngineCore:
             for chunk in chunks:
                 chunk.sequence.sampling = None  # It may have taken note of a draft.
             if len(chunks) == 1:
-                self._failures_in_row += 1
-                self._last_failure = time.monotonic()
+                self._note_failure()
                 return self._end(chunks[0].sequence.request, "error", _describe(error))
             return [
                 delta
@@ -331,7 +335,6 @@ class EngineCore:
                 if chunk.sequence.finish_reason is None
                 for delta in self._compute([chunk])
             ]
-        self._failures_in_row = 0
         deltas: list[OutputDelta] = []
         first_row = 0
         for chunk, chosen in zip(chunks, choices, strict=True):
@@ -387,13 +390,18 @@ class EngineCore:
                 return []
             if sequence.index == 0 and sequence.num_generated == 0:
                 self._prompt_tokens += sequence.num_prompt_tokens
-            if not choices:
-                return [self._delta(sequence, Gain(finish_reason="length"))]
             self._count_draft(request, chunk.draft, choices)
-            return [self._delta(sequence, self._gain(sequence, choices))]
+            gain = self._gain(sequence, choices) if choices else Gain(finish_reason="length")
+            self._failures_in_row = 0
+            return [self._delta(sequence, gain)]
         except Exception as error:
             logger.exception("request %s failed", request.request_id)
+            self._note_failure()
             return self._end(request, "error", _describe(error))
+
+    def _note_failure(self) -> None:
+        self._failures_in_row += 1
+        self._last_failure = time.monotonic()
 
     def _gain(self, sequence: Sequence, choices: list[Choice | EngineError]) -> Gain:
         """What a sequence gains by chosen tokens; all but the last are in its cache already."""

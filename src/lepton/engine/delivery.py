@@ -15,7 +15,7 @@ STREAMS_PER_TOKEN = 8
 MOST_TOKENS = 8
 MOST_SECONDS = 0.1
 LONG_STEP_SECONDS = 0.03
-"""After a step this long, in which prompts were read, no stream waits for another one."""
+"""After a step this long no stream waits for another one."""
 
 
 class Mailbox:

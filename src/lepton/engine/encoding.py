@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager
-from importlib.util import find_spec
-from numbers import Integral
-from typing import cast
+from collections.abc import Sequence
 
+from lepton.engine.batches import listed, progress_bar
 from lepton.engine.encoder import EncoderEngine
 from lepton.engine.encoder_inputs import LongTexts, TextInput
 from lepton.engine.encoder_types import EmbedOptions, RankedDocument, TaggedToken
@@ -59,10 +56,10 @@ class EncodingMethods:
         >>> with LLM("all-minilm-l6-v2") as llm:  # doctest: +SKIP
         ...     llm.embed(["How do I change my password?", "Resetting a password"])
         """
-        listed = _listed(texts)
+        inputs = listed(texts, param="input")
         options = EmbedOptions(prompt_name, dimensions, normalize, long_texts, prompt)
-        with _bar("Embedding", len(listed), progress) as advance:
-            return self.encoder.embed(listed, options, advance)
+        with progress_bar("Embedding", len(inputs), show=progress) as advance:
+            return self.encoder.embed(inputs, options, advance)
 
     def rerank(
         self, query: str, documents: Sequence[str], *, top_n: int | None = None
@@ -84,35 +81,12 @@ class EncodingMethods:
 
         Raises RequestError when the model has no classification head.
         """
-        listed = _listed(texts)
-        with _bar("Classifying", len(listed), progress) as advance:
-            chances = self.encoder.classify(listed, advance)
+        inputs = listed(texts, param="input")
+        with progress_bar("Classifying", len(inputs), show=progress) as advance:
+            chances = self.encoder.classify(inputs, advance)
         labels = self.encoder.model.config.labels
         return [dict(zip(labels, row, strict=True)) for row in chances.tolist()]
 
     def tag(self, texts: str | Sequence[str]) -> list[list[TaggedToken]]:
         """The likeliest label of each token, for models that label tokens."""
         return self.encoder.tag([texts] if isinstance(texts, str) else texts)
-
-
-def _listed(texts: TextInput | Sequence[TextInput]) -> Sequence[TextInput]:
-    if not isinstance(texts, Sized):
-        raise RequestError(
-            f"give a text, or a list of texts or token ids, not {type(texts).__name__}",
-            param="input",
-        )
-    one = isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Integral))
-    return cast("Sequence[TextInput]", [texts] if one else texts)
-
-
-@contextmanager
-def _bar(title: str, total: int, show: bool) -> Iterator[Callable[[int], object] | None]:
-    """A function that moves a bar by so many inputs, if ``show`` and rich allow."""
-    if not show or find_spec("rich") is None:
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress() as bars:
-        task = bars.add_task(title, total=total)
-        yield lambda done: bars.advance(task, done)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from lepton.engine.batches import listed, progress_bar
 from lepton.engine.config import EngineConfig
 from lepton.engine.core import EngineCore
 from lepton.engine.encoder import EncoderEngine
@@ -109,10 +107,8 @@ class LLM(EncodingMethods):
         ``params`` holds for all prompts, or is one per prompt. Raises RequestError before anything
         is computed when one of them can never be answered.
         """
-        listed = cast("Sequence[Prompt]", [prompts] if _is_one_prompt(prompts) else prompts)
-        return self._complete(
-            [encode_prompt(self.model, prompt) for prompt in listed], params, progress
-        )
+        tokens = [encode_prompt(self.model, prompt) for prompt in listed(prompts, param="prompts")]
+        return self._complete(tokens, params, progress)
 
     def chat(
         self,
@@ -126,8 +122,8 @@ class LLM(EncodingMethods):
         Raises RequestError when the model has no chat template.
         """
         one = bool(messages) and isinstance(messages[0], Mapping)
-        listed = cast("Sequence[Sequence[Message]]", [messages] if one else messages)
-        return self._complete([encode_chat(self.model, each) for each in listed], params, progress)
+        talks = cast("Sequence[Sequence[Message]]", [messages] if one else messages)
+        return self._complete([encode_chat(self.model, each) for each in talks], params, progress)
 
     def generate_each(
         self,
@@ -197,10 +193,10 @@ class LLM(EncodingMethods):
         progress: bool,
     ) -> list[RequestOutput]:
         outputs: dict[int, RequestOutput] = {}
-        with _progress(len(prompts), progress) as advance:
+        with progress_bar("Generating", len(prompts), show=progress) as advance:
             for place, output in self.generate_each(prompts, params):
                 outputs[place] = output
-                advance()
+                advance(1)
         return [outputs[place] for place in range(len(prompts))]
 
     def _collect(
@@ -277,21 +273,3 @@ class LLM(EncodingMethods):
     def _check_open(self) -> None:
         if self._closed:
             raise UnavailableError("this LLM is closed")
-
-
-def _is_one_prompt(prompts: Prompt | Sequence[Prompt]) -> bool:
-    """A text, or a list of token ids (which are whole numbers, numpy's too)."""
-    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], Integral))
-
-
-@contextmanager
-def _progress(total: int, show: bool) -> Iterator[Callable[[], object]]:
-    """A function to call after each finished request; it moves a bar if ``show`` and rich allow."""
-    if not show or find_spec("rich") is None:
-        yield lambda: None
-        return
-    from rich.progress import Progress
-
-    with Progress() as bars:
-        task = bars.add_task("Generating", total=total)
-        yield lambda: bars.advance(task)

@@ -41,6 +41,7 @@ class QueuePace:
         """Seconds that a request with so many ahead of it will probably wait; 0: not known."""
         if num_ahead == 0 or self._seconds is None:
             return 0.0
-        stalled = time.monotonic() - self._last
+        # Nobody has been left waiting: the time since the last admission was idle.
+        stalled = 0.0 if self._oldest is None else time.monotonic() - self._last
         interval = max(self._seconds, stalled if stalled > 4 * self._seconds else 0.0)
         return num_ahead * min(_MOST_SECONDS, max(_LEAST_SECONDS, interval))

@@ -27,7 +27,9 @@ class RequestOptions:
     queue_timeout: float | None = None
     """Seconds that a request may wait to be admitted for the first time."""
     timeout: float | None = None
-    """Seconds from its arrival after which it ends, with what has been generated."""
+    """Seconds after which it ends, with what has been generated."""
+    since: float | None = None
+    """From when ``timeout`` counts, by ``time.monotonic()``; None: from when it is queued."""
 
     def __post_init__(self) -> None:
         for name in ("tenant", "cache_salt"):

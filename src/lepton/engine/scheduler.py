@@ -12,6 +12,7 @@ from lepton.engine.fairness import TenantShares
 from lepton.engine.sequence import Sequence
 from lepton.engine.step_pacer import StepPacer
 from lepton.engine.step_plan import StepPlan
+from lepton.engine.unadmitted import Unadmitted
 from lepton.engine.waiting import WaitingQueue
 from lepton.models.executors.base import BLOCK_SIZE
 
@@ -44,15 +45,15 @@ class Scheduler:
         """In the order of priority and arrival."""
         self.shares = TenantShares()
         self.waiting = WaitingQueue(self.shares)
-        self.num_unadmitted = 0
+        self.unadmitted = Unadmitted()
         """Requests none of whose sequences has run yet."""
         self.num_admitted = 0
         """Requests that were admitted, since the scheduler was made."""
         self.num_preemptions = 0
         self.num_cached_tokens = 0
         self.num_looked_up_tokens = 0
-        self.restore_seconds = 0.0
-        """Time that the last step's admissions spent on reading spilled blocks."""
+        self.spill_seconds = 0.0
+        """Time that the last step spent on copying blocks to and from the spill."""
         self._max_sequences = max_sequences
         self._max_step_tokens = max_step_tokens
         self._max_logit_rows = max_logit_rows
@@ -64,7 +65,8 @@ class Scheduler:
         self._arrivals += 1
         sequence.arrival = self._arrivals
         self.shares.arrive(sequence.request.options.tenant)
-        self.num_unadmitted += sequence.index == 0
+        if sequence.index == 0:
+            self.unadmitted.add(sequence.request.options)
         self.waiting.add(sequence)
 
     def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
@@ -81,7 +83,8 @@ class Scheduler:
         self._release(sequence)
         self.shares.leave(sequence.request.options.tenant)
         request = sequence.request
-        self.num_unadmitted -= request.scheduled is None and sequence is request.sequences[-1]
+        if request.scheduled is None and sequence is request.sequences[-1]:
+            self.unadmitted.remove(request.options)
 
     def continue_counts(self, other: Scheduler) -> None:
         """Count on from where another scheduler stopped."""
@@ -110,7 +113,7 @@ class Scheduler:
         ``drafts`` holds guesses at the tokens that follow those of running sequences; they are
         verified where room is to be had without taking it from anyone.
         """
-        self.restore_seconds = 0.0
+        self.spill_seconds = 0.0
         step = StepPlan(self._max_step_tokens, self._max_logit_rows, self._pacer)
         self._make_way()
         for sequence in list(self.running):
@@ -141,9 +144,9 @@ class Scheduler:
             if sequence.num_published > sequence.num_computed // BLOCK_SIZE:
                 raise AssertionError(f"sequence {sequence.arrival} published unfinished blocks")
         unadmitted = {each.request for each in waiting if each.request.scheduled is None}
-        if self.num_unadmitted != len(unadmitted):
+        if len(self.unadmitted) != len(unadmitted):
             raise AssertionError(
-                f"{len(unadmitted)} requests have not been admitted, not {self.num_unadmitted}"
+                f"{len(unadmitted)} requests have not been admitted, not {len(self.unadmitted)}"
             )
         if not waiting and not self.running and self.shares.num_present:
             raise AssertionError("tenants without sequences are counted as present")
@@ -154,13 +157,21 @@ class Scheduler:
         Half of what a step can read is kept for the first; the rest goes to those nearest to their
         end and to new ones, so that no long prompt holds up short ones, nor they it.
         """
-        reading = [sequence for sequence in self.running if sequence.num_pending > 1]
+        for sequence in self.running:
+            if sequence.restoring:
+                self._restore(sequence)
+        reading = [
+            sequence
+            for sequence in self.running
+            if sequence.num_pending > 1 and not sequence.restoring
+        ]
         if reading:
             step.reserve(reading[0])
         for sequence in sorted(reading[1:], key=lambda each: (_turn(each)[0], each.num_pending)):
             step.prefill(sequence)
         while not step.full and (admitted := self._admit()) is not None:
-            step.prefill(admitted)
+            if not admitted.restoring:
+                step.prefill(admitted)
         if reading:
             step.use_reserve(reading[0])
 
@@ -206,12 +217,13 @@ class Scheduler:
         sequence.block_table = []
         sequence.num_computed = 0
         sequence.num_published = 0
+        sequence.restoring = False
 
     def _admit(self) -> Sequence | None:
         """Move the first waiting sequence whose time has come to the running ones, if it fits."""
         if not self.waiting or len(self.running) >= self._max_sequences:
             return None
-        if self.running and self.restore_seconds > self._restore_limit:
+        if self.running and self.spill_seconds > self._spill_limit:
             return None  # The next step has time again for what lies on disk.
         for sequence in islice(self.waiting, _LOOK_AHEAD):
             found = self._find(sequence)
@@ -254,43 +266,52 @@ class Scheduler:
         self.running.sort(key=_turn)
         self.pool.share(found)
         fresh = blocks_for(len(sequence.token_ids)) - len(found)
+        started = time.perf_counter()
         sequence.block_table = [*found, *self.pool.allocate(fresh)]
-        known = self._restore(sequence, len(found))
-        sequence.num_computed = known * BLOCK_SIZE
-        sequence.num_published = known
-        if not sequence.admitted:  # After a preemption it finds its own blocks again.
-            sequence.admitted = True
+        self.spill_seconds += time.perf_counter() - started
+        sequence.num_computed = len(found) * BLOCK_SIZE
+        sequence.num_published = len(found)
+        self._restore(sequence)
+        if sequence.request.scheduled is None:
+            sequence.request.scheduled = time.monotonic()
+            self.unadmitted.remove(sequence.request.options)
+            self.num_admitted += 1
+
+    def _restore(self, sequence: Sequence) -> None:
+        """Copy blocks back that follow those a sequence has and had to leave the cache.
+
+        Beside completions all that a step copies takes no longer than half of it; the next step
+        goes on, and the sequence computes nothing before the last of them is back.
+        """
+        sequence.restoring = not self._restore_blocks(sequence)
+        if not sequence.restoring and not sequence.admitted:
+            sequence.admitted = True  # After a preemption it finds its own blocks again.
             sequence.num_cached_tokens = sequence.num_computed
             self.num_looked_up_tokens += len(sequence.token_ids)
             self.num_cached_tokens += sequence.num_computed
-        if sequence.request.scheduled is None:
-            sequence.request.scheduled = time.monotonic()
-            self.num_unadmitted -= 1
-            self.num_admitted += 1
 
-    def _restore(self, sequence: Sequence, known: int) -> int:
-        """Copy blocks back that follow the first ``known`` and had to leave the cache.
-
-        How many blocks are known then. Beside completions all that a step admits reads no longer
-        than half of it may take.
-        """
-        spill = self.pool.spill
+    def _restore_blocks(self, sequence: Sequence) -> bool:
+        """Whether everything that the spill has of a sequence's next blocks is back."""
+        spill, known = self.pool.spill, sequence.num_published
         if spill is None:
-            return known
-        started = time.perf_counter()
-        deadline = started + self._restore_limit - self.restore_seconds
+            return True
         hashes = sequence.block_hashes(sequence.num_reusable_tokens // BLOCK_SIZE)
-        while known < len(hashes) and spill.load(hashes[known], sequence.block_table[known]):
+        while known < len(hashes):
+            if len(self.running) > 1 and self.spill_seconds > self._spill_limit:
+                return False
+            started = time.perf_counter()
+            found = spill.load(hashes[known], sequence.block_table[known])
+            self.spill_seconds += time.perf_counter() - started
+            if not found:
+                break
             self.pool.publish(sequence.block_table[known], hashes[known])
             known += 1
-            if len(self.running) > 1 and time.perf_counter() > deadline:
-                break
-        self.restore_seconds += time.perf_counter() - started
-        return known
+            sequence.num_computed, sequence.num_published = known * BLOCK_SIZE, known
+        return True
 
     @property
-    def _restore_limit(self) -> float:
-        """Seconds that a step beside completions may spend on reading spilled blocks."""
+    def _spill_limit(self) -> float:
+        """Seconds that a step beside completions may spend on the spill."""
         return self._pacer.target_seconds / 2
 
     def _make_way(self) -> None:

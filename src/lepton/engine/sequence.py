@@ -50,12 +50,13 @@ class Request:
 
     def overdue(self, now: float) -> str | None:
         """Why its time is up at ``now``, if it is."""
-        age = now - self.arrived
-        limit = self.options.timeout
-        if limit is not None and age >= limit:
+        options = self.options
+        since = self.arrived if options.since is None else options.since
+        limit = options.timeout
+        if limit is not None and now - since >= limit:
             return f"the request was not finished within its timeout of {limit:g} seconds"
-        limit = self.options.queue_timeout
-        if limit is not None and self.scheduled is None and age >= limit:
+        limit = options.queue_timeout
+        if limit is not None and self.scheduled is None and now - self.arrived >= limit:
             return f"the request waited longer than its queue_timeout of {limit:g} seconds"
         return None
 
@@ -103,6 +104,8 @@ class Sequence:
         self.block_table: list[int] = []
         self.hashes = request.hashes.copy()
         self.num_published = 0
+        self.restoring = False
+        """Whether its next blocks may lie on disk and are read before anything is computed."""
         """Blocks of the table that others may find."""
         self.sampling: SamplingState | None = None
         """The sampler's own, made when it first sees the sequence."""

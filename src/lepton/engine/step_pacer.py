@@ -25,7 +25,9 @@ _OUTLIER = 3.0
 """A step so many times as long as expected counts as that long: the machine was busy elsewhere."""
 _FIRST_TOKENS = 64
 """Prompt tokens of a step before anything was measured."""
-_LEAST_TOKENS = 16
+_LEAST_WORK = 16.0
+"""As much prompt is read in any step, in tokens at the beginning of one, so that prompts always
+advance."""
 _CONTEXT = 2100
 """Near this position attention costs a prompt token of SmolLM2 as much as all else does; where it
 is another one for another model, what is measured makes up for it."""
@@ -84,10 +86,10 @@ class StepPacer:
         if self._work_seconds is None:
             return float(_FIRST_TOKENS)
         if decode_rows == 0:
-            return max(float(_LEAST_TOKENS), _ALONE_SECONDS / self._work_seconds)
+            return max(_LEAST_WORK, _ALONE_SECONDS / self._work_seconds)
         decode_seconds = self.decode_seconds(decode_rows)
         spare = self._target(decode_seconds) - decode_seconds
-        return max(float(_LEAST_TOKENS), spare / self._work_seconds)
+        return max(_LEAST_WORK, spare / self._work_seconds)
 
     def prefill_tokens(self, decode_rows: int) -> int:
         """As many tokens from the beginning of a prompt."""

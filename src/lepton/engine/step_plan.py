@@ -39,11 +39,6 @@ class Chunk:
         sequence = self.sequence
         return self.end == len(sequence.token_ids) and sequence.request.max_tokens > 0
 
-    @property
-    def decodes(self) -> bool:
-        """Whether it continues a completion, rather than reading a prompt."""
-        return self.count == 1 and self.start + 1 > self.sequence.num_prompt_tokens
-
 
 class StepPlan:
     """The chunks chosen for a step, and the rows, rows of logits and time that are left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -12,8 +13,11 @@ from typing import Any
 
 from lepton.engine import LLM, RequestOutput, SamplingParams, encode_chat, encode_prompt
 from lepton.errors import ConfigurationError, LeptonError, RequestError
+from lepton.files import state_of
 from lepton.offline.journal import Journal, journal_path
 from lepton.offline.rows import Row, read_rows
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 8192
 """Rows that are put into the order of best throughput, and held in memory, at a time."""
@@ -124,6 +128,9 @@ def _answers(
             llm.check(tokens, row.params(params))
         except RequestError as error:
             yield row, {"id": row.id, "error": _error(error)}
+        except Exception as error:
+            logger.exception("row %d could not be prepared", row.number)
+            yield row, _failure(row, f"internal error ({type(error).__name__})")
         else:
             askable.append(row)
             prompts.append(tokens)
@@ -144,14 +151,17 @@ def _tokens(llm: LLM, row: Row, raw: bool, system: str | None) -> list[int]:
 def _answer(row: Row, output: RequestOutput) -> dict[str, Any]:
     (completion,) = output.outputs
     if completion.finish_reason == "error":
-        message = completion.error or "the completion failed"
-        return {"id": row.id, "error": {"message": message, "code": _FAILED}}
+        return _failure(row, completion.error or "the completion failed")
     return {
         "id": row.id,
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "usage": asdict(output.usage),
     }
+
+
+def _failure(row: Row, message: str) -> dict[str, Any]:
+    return {"id": row.id, "error": {"message": message, "code": _FAILED}}
 
 
 def _failed(answer: Mapping[str, Any]) -> bool:
@@ -176,7 +186,7 @@ def _fingerprint(
     config = llm.config
     settings = {
         "model": llm.model.name,
-        "weights": _files(llm.model.path),
+        "weights": state_of(llm.model.path.resolve()),
         "precision": [config.precision, config.kv_dtype, config.quantize],
         # As configured: what fits in the memory that is free may differ when the run goes on.
         "context_length": config.context_length,
@@ -186,9 +196,3 @@ def _fingerprint(
     }
     text = json.dumps([prompts, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _files(model: Path) -> list[tuple[str, int]]:
-    """Names and sizes of a model's files."""
-    files = sorted(model.iterdir()) if model.is_dir() else [model]
-    return [(file.name, file.stat().st_size) for file in files if file.is_file()]

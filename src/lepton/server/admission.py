@@ -33,7 +33,8 @@ class Admission:
         self._max_requests = settings.max_requests
         self._keys = KeyFile(settings.keys_file) if settings.keys_file else None
         self._clock = clock
-        self._usage: dict[str, _Usage] = {}
+        self._usage: dict[str | None, _Usage] = {}
+        """By the key's name; None: of all callers without one."""
         self._deadline: float | None = None
         self.in_progress = 0
         self.closed: str | None = None
@@ -98,17 +99,18 @@ class Admission:
     def enter(self, key: ApiKey | None, *, counted: bool) -> Iterator[None]:
         """Hold a place for one request; ``counted`` ones use up the key's requests per minute.
 
-        Raises UnavailableError while closed or draining, CapacityError above a limit.
+        Raises UnavailableError while closed or draining, CapacityError above a limit. When as many
+        are in progress as may be, a key with less than its share of them is let in all the same.
         """
         if self.closed is not None:
             raise UnavailableError(self.closed)
         if self.draining:
             raise UnavailableError("The server is shutting down and takes no new requests.")
-        if self.in_progress >= self._max_requests:
+        usage = self._usage.setdefault(key.name if key else None, _Usage())
+        if self.in_progress >= self._max_requests and usage.in_progress >= self._share(usage):
             raise CapacityError(
                 f"The server is busy with {self.in_progress} requests; try again shortly."
             )
-        usage = self._usage.setdefault(key.name, _Usage()) if key else _Usage()
         if key and counted:
             self._check_key(key, usage)
             usage.arrivals.append(self._clock())
@@ -119,6 +121,11 @@ class Admission:
         finally:
             self.in_progress -= 1
             usage.in_progress -= 1
+
+    def _share(self, usage: _Usage) -> int:
+        """How many of the requests in progress one key may have while others have some."""
+        present = sum(each.in_progress > 0 or each is usage for each in self._usage.values())
+        return max(1, self._max_requests // present)
 
     def _check_key(self, key: ApiKey, usage: _Usage) -> None:
         limit = key.limits.concurrent_requests

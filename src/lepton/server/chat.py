@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,26 +16,33 @@ from lepton.engine import OutputDelta
 from lepton.server.body import read_request
 from lepton.server.context import context_of
 from lepton.server.generation import Choice, Generation
-from lepton.server.limits import chat_params, check_context, request_options, within_context
+from lepton.server.limits import (
+    chat_params,
+    check_context,
+    request_options,
+    usual_priority,
+    within_context,
+)
 from lepton.server.logprobs import chat_logprobs
 from lepton.server.record import record_of
 from lepton.server.responses import JsonResponse
 from lepton.server.schemas import ChatCompletionRequest
-from lepton.server.shapes import FINGERPRINT, usage_object
-from lepton.server.streaming import HEARTBEAT, EventStream, event, until_disconnect
+from lepton.server.shapes import FINGERPRINT, shaped, usage_object
+from lepton.server.streaming import HEARTBEAT, EventStream, event, in_time, until_disconnect
 
 
 async def create_chat_completion(request: Request) -> Response:
     """Answer a conversation, whole or as a stream of chunks."""
     context, record = context_of(request), record_of(request)
-    context.engine.check_room()  # Before anything is read: refusing has to be cheap.
+    # Before anything is read: refusing has to be cheap.
+    context.engine.check_room(record.tenant, usual_priority(record.key))
     body = await read_request(request, ChatCompletionRequest, context.settings)
     context.check_model(body.model)
     record.model, record.stream = context.model_name, bool(body.stream)
     params = chat_params(body, context.settings, record.key)
     options = request_options(body, request.headers, context.settings, record)
     most = context.engine.context_length
-    prompt = await context.text.chat(body.messages, most=most)
+    prompt = await in_time(request, options, context.text.chat(body.messages, most=most))
     asked = body.max_completion_tokens or body.max_tokens
     check_context(len(prompt), asked, most, param="messages")
     params = within_context(params, asked, len(prompt), most)
@@ -43,7 +51,8 @@ async def create_chat_completion(request: Request) -> Response:
     if body.stream:
         return EventStream(_events(generation, shape, body.include_usage), record)
     choices = await until_disconnect(request, generation.collect())
-    return JsonResponse(shape.completion(choices, generation))
+    answer = partial(shape.completion, choices, generation)
+    return JsonResponse(await shaped(answer, large=params.logprobs is not None))
 
 
 async def _events(

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -16,32 +17,34 @@ from lepton.engine import OutputDelta, TokenChance, TokenLogprob
 from lepton.errors import RequestError
 from lepton.server.body import read_request
 from lepton.server.context import ServerContext, context_of
-from lepton.server.generation import Generation
+from lepton.server.generation import Choice, Generation
 from lepton.server.limits import (
     check_context,
     completion_params,
     request_options,
+    usual_priority,
     within_context,
 )
 from lepton.server.logprobs import CompletionLogprobs
 from lepton.server.record import record_of
 from lepton.server.responses import JsonResponse
 from lepton.server.schemas import CompletionRequest
-from lepton.server.shapes import FINGERPRINT, usage_object
-from lepton.server.streaming import HEARTBEAT, EventStream, event, until_disconnect
+from lepton.server.shapes import FINGERPRINT, shaped, usage_object
+from lepton.server.streaming import HEARTBEAT, EventStream, event, in_time, until_disconnect
 
 
 async def create_completion(request: Request) -> Response:
     """Continue prompts, whole or as a stream of chunks."""
     context, record = context_of(request), record_of(request)
-    context.engine.check_room()  # Before anything is read: refusing has to be cheap.
+    # Before anything is read: refusing has to be cheap.
+    context.engine.check_room(record.tenant, usual_priority(record.key))
     body = await read_request(request, CompletionRequest, context.settings)
     context.check_model(body.model)
     record.model, record.stream = context.model_name, bool(body.stream)
     params = completion_params(body, context.settings, record.key)
     options = request_options(body, request.headers, context.settings, record)
     most = context.engine.context_length
-    prompts = [await context.text.prompt(prompt, most=most) for prompt in body.prompt]
+    prompts = await in_time(request, options, _tokens(context, body, most))
     for prompt in prompts:
         if not prompt:
             raise RequestError("'prompt' has no tokens.", param="prompt", code="invalid_value")
@@ -56,6 +59,10 @@ async def create_completion(request: Request) -> Response:
     if body.stream:
         return EventStream(_events(generation, shape, body.include_usage), record)
     return JsonResponse(await until_disconnect(request, shape.completion()))
+
+
+async def _tokens(context: ServerContext, body: CompletionRequest, most: int) -> list[list[int]]:
+    return [await context.text.prompt(prompt, most=most) for prompt in body.prompt]
 
 
 async def _events(
@@ -131,11 +138,14 @@ class _CompletionShape:
     async def completion(self) -> dict[str, Any]:
         """The whole answer, when it is complete."""
         collected = await self._generation.collect()
-        choices = [
+        choices = await shaped(partial(self._choices, collected), large=self._logprobs is not None)
+        return self.answer(choices) | {"usage": usage_object(self._generation.usage)}
+
+    def _choices(self, collected: Sequence[Choice]) -> list[dict[str, Any]]:
+        return [
             self.next_part(index, choice.text, choice.logprobs, choice.finish_reason)
             for index, choice in enumerate(collected)
         ]
-        return self.answer(choices) | {"usage": usage_object(self._generation.usage)}
 
     def answer(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         """The answer or one event of the stream."""

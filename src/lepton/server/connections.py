@@ -47,6 +47,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """Of the target and header fields of the present request; fields after its body count too."""
     _unparsed_bytes = 0
     """Received since the parser last gave anything: it holds them, as part of one field."""
+    _unanswered: tuple[Any, ...] = ()
+    """Cycles of requests whose answers are not complete: the present one, and what waits for it."""
 
     def connection_made(self, transport: Any) -> None:
         """A new connection, which has some time to send the head of a request."""
@@ -83,6 +85,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._awaits_head = None
         self._unparsed_bytes = 0
         super().on_headers_complete()
+        before = (cycle for cycle in self._unanswered if not cycle.response_complete)
+        self._unanswered = (*before, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -116,6 +120,11 @@ class BoundedProtocol(HttpToolsProtocol):
         _cancel(self._awaits_head)
         _cancel(self._awaits_reader)
         super().connection_lost(exc)
+        # The server tells the request that came last; one before it may be the one being answered.
+        for cycle in self._unanswered:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+            cycle.message_event.set()
 
     @property
     def _in_progress(self) -> bool:

@@ -52,6 +52,16 @@ class ApiError(LeptonError):
         return JsonResponse(self.body(), status_code=self.status, headers=self.headers)
 
 
+def too_late(seconds: float) -> ApiError:
+    """The error of a request that had no answer within the time that it may take."""
+    return ApiError(
+        504,
+        f"The request had no answer within its timeout of {seconds:g} seconds.",
+        kind="server_error",
+        code="timeout",
+    )
+
+
 def as_api_error(error: BaseException) -> ApiError:
     """The answer to any exception. What is not meant for clients becomes a bare 500."""
     match error:

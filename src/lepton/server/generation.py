@@ -21,7 +21,7 @@ from lepton.engine import (
 from lepton.engine.outputs import FinishReason, PromptLogprobs
 from lepton.errors import CapacityError, EngineError, LeptonError, UnavailableError
 from lepton.server.context import ServerContext
-from lepton.server.errors import ApiError
+from lepton.server.errors import ApiError, too_late
 from lepton.server.record import RequestRecord
 from lepton.telemetry.tracing import Stage
 
@@ -74,6 +74,8 @@ class Generation:
         self.choices = len(prompts) * params.n
         self.prompt_logprobs: dict[int, PromptLogprobs] = {}
         self._prompt_tokens = sum(map(len, prompts))
+        self._finished = record.started
+        """When the engine ended the last completion."""
         self._usages: list[Usage] = []
         self._progress = [_Progress() for _ in range(self.choices)]
         self._filled = asyncio.Event()
@@ -133,7 +135,7 @@ class Generation:
                 if batch or silent:
                     yield batch
             self._context.metrics.request_done(
-                self._prompt_tokens, self._generated, self._record.seconds()
+                self._prompt_tokens, self._generated, self._finished - self._record.started
             )
         except BaseException as error:
             self._end_all(_reason(error))
@@ -164,8 +166,7 @@ class Generation:
 
     def _take_note(self, number: int, delta: OutputDelta) -> None:
         if delta.timings:
-            self._context.metrics.stages(delta.timings)
-            self._record.stages += _stages(delta.timings)
+            self._note_timings(delta.timings)
         if delta.finish_reason == "error":
             raise EngineError(delta.error or "the completion failed")
         unanswered = self._record.first_token_seconds is None and not delta.token_ids
@@ -182,6 +183,14 @@ class Generation:
             self._time_tokens(progress, delta)
         if delta.finish_reason:
             self._end(progress, delta.finish_reason)
+
+    def _note_timings(self, timings: RequestTimings) -> None:
+        self._finished = max(self._finished, timings.finished)
+        self._context.metrics.stages(timings)
+        self._record.stages += _stages(timings)
+        self._record.preemptions += timings.preemptions
+        self._record.draft_tokens += timings.draft_tokens
+        self._record.accepted_tokens += timings.accepted_tokens
 
     def _end(self, progress: _Progress, reason: str) -> None:
         progress.ended = True
@@ -200,8 +209,7 @@ class Generation:
     def _too_late(self) -> LeptonError:
         """The error of a request that got no token in its time."""
         if self._timeout is not None and self._record.seconds() >= self._timeout:
-            message = f"The request had no answer within its timeout of {self._timeout:g} seconds."
-            return ApiError(504, message, kind="server_error", code="timeout")
+            return too_late(self._timeout)
         return CapacityError(
             "The server is busy and the request has waited too long; try again later.",
             retry_after=self._context.engine.stats().estimated_wait_seconds,

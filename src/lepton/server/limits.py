@@ -45,6 +45,11 @@ def chat_params(
     return _params(body, settings, max_tokens, (body.top_logprobs or 0) if body.logprobs else None)
 
 
+def usual_priority(key: ApiKey | None) -> int:
+    """The priority of requests that name none."""
+    return key.priority if key else 0
+
+
 def request_options(
     body: GenerationRequest,
     headers: Mapping[str, str],
@@ -57,7 +62,7 @@ def request_options(
     `ServerSettings.request_seconds`. Raises RequestError when the header is no number above 0.
     """
     key = record.key
-    priority = (key.priority if key else 0) if body.priority is None else body.priority
+    priority = usual_priority(key) if body.priority is None else body.priority
     if key is not None:
         priority = max(priority, key.priority)
     asked = body.timeout
@@ -71,6 +76,7 @@ def request_options(
         cache_salt=None if salt is None else f"{record.tenant} {salt}",
         queue_timeout=settings.max_queue_seconds,
         timeout=min((value for value in timeouts if value is not None), default=None),
+        since=record.started,
     )
 
 

@@ -28,6 +28,10 @@ class RequestRecord:
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     first_token_seconds: float | None = None
+    preemptions: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+    """Of the draft tokens, those that were right."""
     finish_reasons: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     error_code: str | None = None

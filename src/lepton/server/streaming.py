@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -16,7 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lepton.server.errors import as_api_error
+from lepton.engine import RequestOptions
+from lepton.server.errors import as_api_error, too_late
 from lepton.server.record import RequestRecord
 
 _log = logging.getLogger("lepton.server")
@@ -94,6 +96,22 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) 
     The request's body must have been read.
     """
     return await _until_disconnect(request.receive, work)
+
+
+async def in_time(
+    request: Request, options: RequestOptions, work: Coroutine[Any, Any, Result]
+) -> Result:
+    """The same for what comes before the engine; ApiError 504 when the request's time is up."""
+    left = None
+    if options.timeout is not None and options.since is not None:
+        left = options.since + options.timeout - time.monotonic()
+    try:
+        async with asyncio.timeout(left):
+            return await until_disconnect(request, work)
+    except TimeoutError:
+        if options.timeout is None:
+            raise
+        raise too_late(options.timeout) from None
 
 
 async def _until_disconnect(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

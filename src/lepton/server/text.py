@@ -93,7 +93,7 @@ class TextWorker:
         except (Exception, asyncio.CancelledError):
             raise
         except BaseException as panic:
-            # A panic in the tokenizer's native code is no Exception, so that it stops everything.
+            # As `Tokenizer.encode` does; nothing else may end the server either.
             raise EngineError("the tokenizer failed on this text") from panic
 
     def _chat(

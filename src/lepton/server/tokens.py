@@ -11,6 +11,7 @@ from lepton.server.body import read_request
 from lepton.server.context import context_of
 from lepton.server.responses import JsonResponse
 from lepton.server.schemas import DetokenizeRequest, TokenizeRequest
+from lepton.server.streaming import until_disconnect
 
 
 async def tokenize(request: Request) -> Response:
@@ -19,13 +20,14 @@ async def tokenize(request: Request) -> Response:
     body = await read_request(request, TokenizeRequest, context.settings)
     context.check_model(body.model)
     if body.messages is not None:
-        tokens = await context.text.chat(
+        encoding = context.text.chat(
             body.messages, add_generation_prompt=body.add_generation_prompt
         )
     else:
-        tokens = await context.text.prompt(
+        encoding = context.text.prompt(
             body.prompt or "", add_special_tokens=body.add_special_tokens
         )
+    tokens = await until_disconnect(request, encoding)
     answer: dict[str, Any] = {
         "count": len(tokens),
         "max_model_len": context.engine.context_length,

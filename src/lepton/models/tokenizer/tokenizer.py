@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from lepton.errors import RequestError
+from lepton.errors import EngineError, RequestError
 from lepton.models.tokenizer.detokenizer import Detokenizer
 from lepton.models.tokenizer.from_gguf import parts_from_gguf
 from lepton.models.tokenizer.from_json import parts_from_folder
@@ -86,6 +86,7 @@ class Tokenizer:
 
         Raises:
             RequestError: the text holds a lone surrogate, which no encoding can represent.
+            EngineError: the tokenizer's library panicked.
         """
         try:
             # Of a batch the library encodes while other threads run; of a single text it does not.
@@ -93,6 +94,11 @@ class Tokenizer:
             ids: list[int] = encoding.ids
         except (TypeError, UnicodeEncodeError) as error:
             raise _invalid_unicode(text, error) from None
+        except (Exception, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as panic:
+            # A panic in native code is no Exception and would end more than this request.
+            raise EngineError("the tokenizer failed on this text") from panic
         if add_special_tokens and self.add_bos and self._parts.bos_token_id is not None:
             ids.insert(0, self._parts.bos_token_id)
         if add_special_tokens and self.add_eos and self._parts.eos_token_id is not None:
