@@ -7,6 +7,7 @@
     python -m bench fidelity                 how far logits are from float32
     python -m bench neighbours               decoding while another process spins
     python -m bench serving                  servers over HTTP: throughput, latency, overload
+    python -m bench lookup-bound             what prompt lookup could gain at most
     python -m bench encoders                 encoders: speed and fidelity beside peers
     python -m bench classify runs/intents    a trained run over HTTP, 32 clients
     python -m bench predict runs/intents     a million rows, resumed after kill -9
@@ -36,12 +37,13 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from bench import lookup_bound
 from bench.classify import add_command as add_classify
 from bench.classify import run_classify
 from bench.encoders.command import add_commands, run_encoders, run_retrieval
 from bench.engines import contenders
 from bench.fidelity import measure_fidelity
-from bench.machine import same_machine
+from bench.machine import same_machine, this_machine
 from bench.measure import Run, describe_machine
 from bench.models import MODELS, QUICK_MODELS, BenchModel
 from bench.neighbours import measure_neighbours
@@ -96,6 +98,9 @@ def main() -> None:
         case "news":
             run_news(_console.print)
             return
+        case "lookup-bound":
+            _print(lookup_bound.table())
+            return
         case "retrieval":
             run_retrieval(_console.print)
             return
@@ -139,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(commands)
     add_classify(commands)
     add_predict(commands)
+    commands.add_parser("lookup-bound", help="what prompt lookup could gain at most")
     commands.add_parser("news", help="300 articles to learn from, 600 to classify")
     commands.add_parser("networks", help="networks of our own: numpy beside torch")
     add_training(commands)
@@ -188,7 +194,7 @@ def _all(arguments: argparse.Namespace, results: Results) -> None:
 def _run(arguments: argparse.Namespace, results: Results) -> None:
     quick = arguments.quick
     rounds = arguments.rounds or (1 if quick else _ROUNDS)
-    available = contenders()
+    available = contenders(results.machine)
     groups = {contender.group for contender in available} - {"lepton"}
     peers = arguments.peers
     if peers is None:
@@ -274,7 +280,7 @@ def _print(table: Table) -> None:
 
 def _list() -> None:
     _print(Table("models", ("name", "file"), tuple((m.name, m.origin) for m in MODELS.values()), 2))
-    engines = ((c.group, c.engine.name, c.engine.description) for c in contenders())
+    engines = ((c.group, c.engine.name, c.engine.description) for c in contenders(this_machine()))
     _print(Table("engines", ("chosen by", "engine", "settings"), tuple(engines), 3))
     workloads = ((w.name, w.title, w.unit) for w in WORKLOADS.values())
     _print(Table("workloads", ("name", "what", "unit"), tuple(workloads), 3))

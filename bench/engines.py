@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.cache import bench_directory
 from bench.models import BenchModel
@@ -13,8 +14,6 @@ from bench.peers.environment import Environment
 from bench.peers.llama_cpp import LlamaCpp
 from bench.peers.resident import ResidentEngine
 from bench.workloads import Workload
-from lepton.kernels import isa_info
-from lepton.telemetry.machine import inspect_machine
 
 OPENVINO = Environment("openvino", (("openvino-genai", "openvino-tokenizers"),))
 _VLLM = Environment(
@@ -39,13 +38,16 @@ class Contender:
     suits: Suits
 
 
-def contenders() -> list[Contender]:
-    """Every engine of the full run; none is started or installed yet."""
-    return [*_leptons(), *_peers()]
+def contenders(machine: Mapping[str, Any]) -> list[Contender]:
+    """Every engine of the full run on such a machine; none is started or installed yet.
+
+    ``machine`` is what results note of theirs, see `this_machine`.
+    """
+    threads: int = machine["threads"]
+    return [*_leptons(machine["instruction_set"], threads), *_peers(threads)]
 
 
-def _leptons() -> Iterator[Contender]:
-    threads = inspect_machine().threads
+def _leptons(instruction_set: str, threads: int) -> Iterator[Contender]:
     yield _lepton("exact", "two int8 planes of activations, bf16 cache", _everything, threads)
     yield _lepton(
         "fast",
@@ -56,15 +58,13 @@ def _leptons() -> Iterator[Contender]:
     yield _lepton(
         "fast, int8 cache", "as lepton fast, int8 cache", _cache_bound, threads, kv_dtype="int8"
     )
-    isas = isa_info()
-    if isas.selected != _BASELINE_ISA and _BASELINE_ISA in isas.supported:
+    if instruction_set != _BASELINE_ISA and instruction_set.startswith("avx"):
         yield _lepton("fast, AVX2", "LEPTON_ISA=avx2", _speed, threads, isa=_BASELINE_ISA)
     if threads > 1:
         yield _lepton("fast, 1 thread", "as lepton fast, 1 thread", _scaling, 1)
 
 
-def _peers() -> Iterator[Contender]:
-    threads = inspect_machine().threads
+def _peers(threads: int) -> Iterator[Contender]:
     llama = "llama-bench and llama-batched-bench, the better of -fa on and off"
     yield Contender(LlamaCpp("llama.cpp", llama, threads), "llama.cpp", _everything)
     if threads > 1:

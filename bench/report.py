@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def _machine(results: Results) -> str:
     facts = [machine["processor"], f"{machine['threads']} threads", machine["system"]]
     lines = [
         f"{', '.join(facts)}, {machine['date']}. Measured limits:\n",
-        "| threads | memory, GB/s (least reading) | integer, GOPS | float32, GFLOPS |",
+        "| threads | memory, GB/s (median, least reading) | integer, GOPS | float32, GFLOPS |",
         "| --- | ---: | ---: | ---: |",
     ]
     instruction = ""
@@ -107,7 +108,8 @@ def _machine(results: Results) -> str:
         readings = [each.bytes_per_second for each in results.limits if each.threads == threads]
         figures = (best.integer_operations_per_second, best.float_operations_per_second)
         cells = " | ".join(f"{figure / 1e9:,.1f}" for figure in figures)
-        memory = f"{best.bytes_per_second / 1e9:,.1f} ({min(readings) / 1e9:,.1f})"
+        usual, least = statistics.median(readings) / 1e9, min(readings) / 1e9
+        memory = f"{best.bytes_per_second / 1e9:,.1f} ({usual:,.1f}, {least:,.1f})"
         lines.append(f"| {threads} | {memory} | {cells} |")
         instruction = f"Integer peak by {best.integer_instruction}, float by "
         instruction += f"{best.float_instruction}."
@@ -200,9 +202,11 @@ def _failures(results: Results) -> str:
 
 
 def _unmeasured(results: Results) -> str:
-    """What `python -m bench run` would measure, on the machine that writes the report."""
+    """What `python -m bench run` would measure beside it, on the same machine."""
+    if not results.machine:
+        return ""
     begun = in_order({sample.model for sample in results.samples}, MODELS)
-    planned, rows = contenders(), []
+    planned, rows = contenders(results.machine), []
     for name in begun:
         model = MODELS[name]
         for contender in planned:

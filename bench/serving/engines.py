@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 from bench.engines import OPENVINO
 from bench.models import MODELS
+from bench.peers import llama_tools
 from bench.peers.resident import ResidentEngine
 from bench.serving import servers, workloads
 from bench.serving.servers import Server
@@ -43,6 +44,7 @@ class Engines:
 
     def llama(self) -> Server:
         """llama-server on its fastest file."""
+        llama_tools.prepare()
         path = MODELS["smollm2-q4_0"].obtain()
         slots, context = LLAMA_SLOTS, LLAMA_CONTEXT
         return self._server(

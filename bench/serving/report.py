@@ -17,8 +17,8 @@ with {instruction_set}, {threads} threads. Prompts are distinct news articles cu
 says otherwise. Lepton has the Q4_1 file, llama-server Q4_0, its fastest, with 16 slots and its
 prompt cache off; OpenVINO GenAI has no server of its own and runs in process, prefix cache off.
 Engines take turns, those that wait are stopped. A *gap* is a silence between two events of a
-stream: under load an event carries several tokens. Every server has answered 16 streams before.
-Medians of the rounds, seconds unless a unit is given.
+stream: where steps are short, an event carries several tokens. Every server has answered 16 streams
+before. Medians of the rounds, seconds unless a unit is given.
 """
 _TITLES = {
     "closed": "16 streams at once",

@@ -76,7 +76,6 @@ def lepton(path: Path, *options: str, name: str = "lepton") -> Iterator[Server]:
 @contextmanager
 def llama(path: Path, threads: int, *, slots: int, context: int) -> Iterator[Server]:
     """llama-server with so many slots, each of ``context`` tokens, its prompt cache off."""
-    llama_tools.prepare()
     port = free_port()
     command = [str(llama_tools.folder() / "llama-server"), "-m", str(path), "-t", str(threads)]
     command += ["-np", str(slots), "-c", str(slots * context), "--port", str(port), "--no-webui"]

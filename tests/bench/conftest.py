@@ -44,7 +44,13 @@ def results(shape, limits) -> Results:
         ("memory", "llama.cpp"): (150e6, 150e6, 150e6),
     }
     found = Results(
-        machine={"processor": "Example 1", "threads": 2, "system": "Linux 6", "date": "2026-01-01"},
+        machine={
+            "processor": "Example 1",
+            "instruction_set": "avx512",
+            "threads": 2,
+            "system": "Linux 6",
+            "date": "2026-01-01",
+        },
         limits=[limits],
         engines={"llama.cpp": EngineNote("llama.cpp", "1.2", "the better of -fa on and off", 2)},
         shapes={"smollm2-q4_1": shape, "smollm2-q4_0": shape},

@@ -41,5 +41,5 @@ def test_no_command_adds_to_the_results_of_another_machine(
             check=False,
         )
         assert done.returncode == 1
-        assert "another machine (Example 1, unknown, 2)" in done.stderr
+        assert "another machine (Example 1, avx512, 2)" in done.stderr
     assert file.read_bytes() == before

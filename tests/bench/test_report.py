@@ -48,6 +48,10 @@ def test_the_report_tells_everything(tmp_path, results) -> None:
         "pip \\| failed",
     ):
         assert told in text, told
+    for instruction_set, planned in (("avx512", True), ("avx2", False)):
+        results.machine["instruction_set"] = instruction_set
+        write_report(results, tmp_path / "docs" / "performance" / "results.json", report)
+        assert ("| lepton fast, AVX2 |" in report.read_text()) == planned
     for name in ("decode", "prefill-512"):
         picture = report.with_suffix("") / f"{name}.svg"
         assert picture.read_text().startswith("<?xml")
