@@ -217,6 +217,18 @@ def test_a_nan_shows_in_the_rows_that_see_it_alone(cache_type: str, spoilt: str)
     np.testing.assert_allclose(found[20:, 32:], unspoilt, atol=tolerance)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+def test_any_nan_of_a_query_stays_one(cache_type: str, isa: str) -> None:
+    for bits in (0x7FC00000, 0x7F800001, 0x7FFFE000, 0xFFFFE000, 0xFFFFFFFF):
+        scene = Scene(2, 1, 16, (20,), cache_type)
+        scene.queries[0].view(np.uint32)[19, 1, 3] = bits
+        (found,) = scene.attend({0: range(18, 20)}, isa=isa)
+        assert np.isnan(found[1, 16:]).all()
+        assert np.isfinite(found[0]).all()
+        assert np.isfinite(found[1, :16]).all()
+
+
 def test_sizes_and_refusals() -> None:
     assert _native.KvCache("bfloat16", 1, 3, 64).bytes_per_block == 16 * 3 * 64 * 4
     assert _native.KvCache("int8", 1, 3, 64).bytes_per_block == 16 * 3 * (64 * 2 + 8)

@@ -107,20 +107,25 @@ def test_products_match_float64(type_: TensorType, isa: str) -> None:
 @pytest.mark.parametrize("precision", ["fast", "exact"])
 def test_instruction_sets_agree_to_the_bit(type_: TensorType, precision: str) -> None:
     matrix, _ = random_matrix(type_, 50, 512)
-    inputs = random_inputs(5, 512)
+    inputs = random_inputs(70, 512)
     expected = _native.multiply(matrix, inputs, precision, isa="scalar")
     for isa in ISAS:
-        actual = _native.multiply(matrix, inputs, precision, isa=isa)
-        np.testing.assert_array_equal(actual, expected, err_msg=isa)
+        for rows in (5, 70):
+            actual = _native.multiply(matrix, inputs[:rows], precision, isa=isa)
+            np.testing.assert_array_equal(actual, expected[:rows], err_msg=isa)
 
 
 @pytest.mark.parametrize("type_", list(TensorType))
-def test_a_row_does_not_depend_on_its_batch(type_: TensorType) -> None:
-    matrix, _ = random_matrix(type_, 33, 256)
-    inputs = np.random.default_rng(3).standard_normal((70, 256)).astype(np.float32)
-    alone = np.concatenate([_native.multiply(matrix, inputs[i : i + 1]) for i in range(70)])
+@pytest.mark.parametrize("precision", ["fast", "exact"])
+def test_a_row_does_not_depend_on_its_batch(type_: TensorType, precision: str) -> None:
+    matrix, _ = random_matrix(type_, 33, 512)
+    inputs = random_inputs(70, 512)
+    alone = np.concatenate(
+        [_native.multiply(matrix, inputs[i : i + 1], precision) for i in range(70)]
+    )
     for size in (2, 7, 64, 70):
-        np.testing.assert_array_equal(_native.multiply(matrix, inputs[:size]), alone[:size])
+        together = _native.multiply(matrix, inputs[:size], precision)
+        np.testing.assert_array_equal(together, alone[:size])
 
 
 @settings(max_examples=60, deadline=None)
@@ -153,7 +158,7 @@ def test_odd_shapes_of_quantized_weights(
     columns = blocks * quants.block_values(type_)
     matrix, dense = random_matrix(type_, rows, columns, seed)
     x = np.random.default_rng(seed).standard_normal((inputs, columns)).astype(np.float32)
-    expected = represented(x, 2) @ dense.T.astype(np.float64)
+    expected = represented(x, "exact") @ dense.T.astype(np.float64)
     scale = np.abs(x) @ np.abs(dense).T + 1e-6
     assert (np.abs(_native.multiply(matrix, x) - expected) / scale).max() < 1e-6
 

@@ -49,6 +49,17 @@ inline std::vector<float> random_floats(size_t count, uint64_t seed) {
   return values;
 }
 
+// Rows of which one block is so large that Planes::kAdaptive keeps its second plane; rows need at
+// least sixteen blocks for that.
+inline std::vector<float> rows_with_spikes(size_t rows, size_t columns, uint64_t seed) {
+  std::vector<float> values = random_floats(rows * columns, seed);
+  const size_t blocks = columns / kBlockColumns;
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t i = 0; i < kBlockColumns; ++i)
+      values[r * columns + r * 5 % blocks * kBlockColumns + i] *= 30.0f;
+  return values;
+}
+
 // Where a block of a quantized type keeps its f16 factors.
 inline std::vector<size_t> factor_offsets(TensorType type) {
   switch (type) {

@@ -6,14 +6,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "encoder.h"
-#include "samples.h"
+#include "encoder_samples.h"
 
 namespace lepton {
 namespace {
-
-constexpr DenseType kTypes[] = {DenseType::kFloat32, DenseType::kBFloat16, DenseType::kInt8,
-                                DenseType::kInt16};
 
 // Calls check(kernels) for each instruction set, without and with the instructions for bf16.
 template <class Check>
@@ -24,27 +20,6 @@ void for_every_table(const Check& check) {
       CAPTURE(half);
       check(encoder_kernels(isa, half));
     }
-}
-
-// Calls check(isa, type) for each instruction set and each type that it can multiply.
-template <class Check>
-void for_every_type(const Check& check) {
-  for (const std::string& isa : supported_isas())
-    for (const DenseType type : kTypes) {
-      const EncoderKernels& kernels = encoder_kernels(isa, type == DenseType::kBFloat16);
-      if (kernels.multiply[static_cast<size_t>(type)] == nullptr) continue;
-      CAPTURE(isa);
-      CAPTURE(static_cast<int>(type));
-      check(isa, type);
-    }
-}
-
-DenseLinear random_linear(DenseType type, size_t outputs, size_t inputs, uint64_t seed) {
-  const auto matrix = std::make_shared<DenseMatrix>(type, outputs, inputs);
-  std::vector<float> weights = random_floats(outputs * inputs, seed);
-  for (float& weight : weights) weight *= 0.3f;
-  matrix->pack_rows(0, weights.data(), outputs);
-  return {matrix, random_floats(outputs, seed + 1)};
 }
 
 // The whole number that a byte of quantize() stands for.
@@ -66,55 +41,6 @@ DenseProduct product_with(const DenseMatrix& matrix, const std::vector<float>& b
   }
   if (matrix.type() == DenseType::kInt8) product.starts = matrix.starts();
   return product;
-}
-
-EncoderNorm random_norm(size_t size, uint64_t seed) {
-  return {random_floats(size, seed), random_floats(size, seed + 1), 1e-5f};
-}
-
-// Two layers whose sizes fill neither vectors nor panels, on `threads`.
-std::unique_ptr<EncoderProgram> small_program(const std::string& isa, DenseType type, int threads) {
-  constexpr size_t kHidden = 36, kInner = 50, kHeads = 3, kHeadDim = 12, kVocabulary = 40;
-  auto program =
-      std::make_unique<EncoderProgram>(std::make_shared<ThreadPool>(threads), kHidden, type, isa);
-  EncoderEmbedding embedding{};
-  const auto table = std::make_shared<VectorTable>(DenseType::kFloat32, kVocabulary, kHidden);
-  table->pack_rows(0, random_floats(kVocabulary * kHidden, 1).data(), kVocabulary);
-  embedding.table = table;
-  embedding.scale = 1.0f;
-  embedding.positions.values = random_floats(200 * kHidden, 2);
-  embedding.norm = random_norm(kHidden, 3);
-  program->set_embedding(std::move(embedding));
-  for (uint64_t layer = 0; layer < 2; ++layer) {
-    EncoderAttentionStage attention{};
-    attention.joined = random_linear(type, 3 * kHeads * kHeadDim, kHidden, 10 + layer);
-    attention.output = random_linear(type, kHidden, kHeads * kHeadDim, 20 + layer);
-    attention.num_heads = attention.num_kv_heads = kHeads;
-    attention.head_dim = kHeadDim;
-    attention.scale = 0.3f;
-    attention.residual_norm = random_norm(kHidden, 30 + layer);
-    program->add_attention(std::move(attention));
-    EncoderMlpStage mlp{};
-    mlp.up = random_linear(type, kInner, kHidden, 40 + layer);
-    mlp.down = random_linear(type, kHidden, kInner, 50 + layer);
-    mlp.activation = Activation::kGelu;
-    mlp.residual_norm = random_norm(kHidden, 60 + layer);
-    program->add_mlp(std::move(mlp));
-  }
-  return program;
-}
-
-// Vectors [texts, hidden] of texts of these lengths.
-std::vector<float> vectors_of(EncoderProgram& program, const std::vector<int32_t>& lengths) {
-  std::vector<int32_t> starts = {0}, tokens;
-  for (const int32_t length : lengths) {
-    for (int32_t i = 0; i < length; ++i) tokens.push_back((i * 7 + length) % 40);
-    starts.push_back(static_cast<int32_t>(tokens.size()));
-  }
-  std::vector<float> out(lengths.size() * program.hidden());
-  program.forward({tokens.data(), tokens.size(), starts.data(), lengths.size(), nullptr, nullptr},
-                  TextPooling::kMean, out.data());
-  return out;
 }
 
 }  // namespace

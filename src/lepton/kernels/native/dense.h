@@ -16,7 +16,8 @@ class DenseMatrix {
   // Throws std::invalid_argument when a dimension is zero or the matrix is too large.
   DenseMatrix(DenseType type, size_t rows, size_t columns);
 
-  // Packs `count` rows of `columns` floats from row `first` on, rounded to the type.
+  // Packs `count` rows of `columns` floats from row `first` on, rounded to the type. Throws
+  // std::invalid_argument, which names the row, when a number is not finite.
   void pack_rows(size_t first, const float* source, size_t count);
 
   DenseType type() const { return type_; }
@@ -53,7 +54,8 @@ class VectorTable {
   // Throws std::invalid_argument when a dimension is zero or too large.
   VectorTable(DenseType type, size_t rows, size_t columns);
 
-  // Takes `count` rows of `columns` floats from row `first` on, rounded to the type.
+  // Takes `count` rows of `columns` floats from row `first` on, rounded to the type. Throws
+  // std::invalid_argument, which names the row, when a number is not finite.
   void pack_rows(size_t first, const float* source, size_t count);
 
   void unpack_row(size_t row, float* out) const;

@@ -14,9 +14,7 @@ extern const KernelTable kernels_scalar;
 extern const KernelTable kernels_avx2;
 extern const KernelTable kernels_avxvnni;
 extern const KernelTable kernels_avx512;
-#ifndef LEPTON_EMULATE_ISAS
 extern const AttendKernel attend_avx512bf16;
-#endif
 #elif defined(__aarch64__)
 extern const KernelTable kernels_neon;
 #endif
@@ -28,7 +26,7 @@ struct Candidate {
   bool runs_here;
 };
 
-#if defined(__x86_64__) && !defined(LEPTON_EMULATE_ISAS)
+#if defined(__x86_64__)
 const KernelTable& kernels_avx512bf16() {
   static const KernelTable table = [] {
     KernelTable t = kernels_avx512;
@@ -47,21 +45,19 @@ std::vector<Candidate> candidates() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                     __builtin_cpu_supports("f16c");
 #ifdef LEPTON_EMULATE_ISAS
-  const bool avxvnni = avx2, avx512 = avx2;
+  const bool avxvnni = avx2, avx512 = avx2, avx512bf16 = avx2;
 #else
   const bool avxvnni = avx2 && __builtin_cpu_supports("avxvnni");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+  const bool avx512bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
-  return {
-#ifndef LEPTON_EMULATE_ISAS
-      {&kernels_avx512bf16(), avx512 && __builtin_cpu_supports("avx512bf16")},
-#endif
-      {&kernels_avx512, avx512},
-      {&kernels_avxvnni, avxvnni},
-      {&kernels_avx2, avx2},
-      {&kernels_scalar, true}};
+  return {{&kernels_avx512bf16(), avx512bf16},
+          {&kernels_avx512, avx512},
+          {&kernels_avxvnni, avxvnni},
+          {&kernels_avx2, avx2},
+          {&kernels_scalar, true}};
 #elif defined(__aarch64__)
   return {{&kernels_neon, (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0}, {&kernels_scalar, true}};
 #else

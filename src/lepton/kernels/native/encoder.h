@@ -11,6 +11,8 @@
 
 #include "dense.h"
 #include "encoder_kernels.h"
+#include "encoder_rope.h"
+#include "encoder_workspace.h"
 #include "matrix.h"
 #include "thread_pool.h"
 
@@ -44,12 +46,6 @@ struct EncoderEmbedding {
 
   size_t vocabulary() const { return table ? table->rows() : matrix->rows(); }
   size_t hidden() const { return table ? table->columns() : matrix->columns(); }
-};
-
-struct EncoderRope {
-  std::vector<float> inverse_frequencies;  // [head_dim / 2]
-  bool interleaved;
-  float magnitude;
 };
 
 struct EncoderAttentionStage {
@@ -105,35 +101,40 @@ class EncoderProgram {
   const char* isa() const { return kernels_.name; }
 
   // Writes states [rows, hidden], or [texts, hidden] when they are pooled. Throws
-  // std::invalid_argument when the batch is inconsistent.
+  // std::invalid_argument when the batch is inconsistent, std::bad_alloc when there is too little
+  // memory to work in.
   void forward(const TextBatch& batch, TextPooling pooling, float* out);
 
  private:
   struct Layer;
-  struct Workspace;
-  struct Team;
   struct Group;
+  struct Team;
 
+  size_t rope_table(const EncoderRope& rope);
   void validate(const TextBatch& batch) const;
   std::vector<Group> groups(const TextBatch& batch, size_t most_tokens) const;
-  void run(const Group& group, const TextBatch& batch, TextPooling pooling, Workspace& work,
+  void make_room(const TextBatch& batch, const std::vector<Group>& groups, size_t workspaces);
+  void run(const Group& group, const TextBatch& batch, TextPooling pooling, EncoderWorkspace& work,
            const Team& team, float* out) const;
-  void embed(const Group& group, const TextBatch& batch, Workspace& work, const Team& team) const;
-  void advance(const std::optional<EncoderNorm>* post, const std::optional<EncoderNorm>* residual,
-               const std::optional<EncoderNorm>* next, bool add, size_t rows, Workspace& work,
-               const Team& team) const;
-  void attend(const Layer& layer, const Group& group, const TextBatch& batch, Workspace& work,
-              const Team& team) const;
-  void mix(const Layer& layer, size_t rows, Workspace& work, const Team& team) const;
-  void rotate(const EncoderAttentionStage& stage, const Group& group, const TextBatch& batch,
-              Workspace& work, const Team& team) const;
-  void multiply(const DenseLinear& linear, size_t rows, Activation activation, uint8_t* output,
-                size_t output_stride, bool half_output, const Workspace& work,
-                const Team& team) const;
-  void emit(const float* x, size_t row, size_t count, Workspace& work) const;
-  void pool(const Group& group, const TextBatch& batch, TextPooling pooling, const Workspace& work,
-            float* out) const;
   const std::optional<EncoderNorm>* norm_before(size_t layer) const;
+
+  // In encoder_stages.cpp. None of them allocates.
+  void embed(const Group& group, const TextBatch& batch, EncoderWorkspace& work,
+             const Team& team) const;
+  void advance(const std::optional<EncoderNorm>* post, const std::optional<EncoderNorm>* residual,
+               const std::optional<EncoderNorm>* next, bool add, size_t rows,
+               EncoderWorkspace& work, const Team& team) const;
+  void attend(const Layer& layer, const Group& group, const TextBatch& batch,
+              EncoderWorkspace& work, const Team& team) const;
+  void rotate(const Layer& layer, const Group& group, const TextBatch& batch,
+              EncoderWorkspace& work, const Team& team) const;
+  void mix(const Layer& layer, size_t rows, EncoderWorkspace& work, const Team& team) const;
+  void multiply(const DenseLinear& linear, const ByteRows& operand, size_t rows,
+                Activation activation, const ByteRows& output, bool half_output,
+                const EncoderWorkspace& work, const Team& team) const;
+  void emit(const float* x, size_t row, size_t count, EncoderWorkspace& work) const;
+  void pool(const Group& group, const TextBatch& batch, TextPooling pooling,
+            const EncoderWorkspace& work, float* out) const;
 
   const std::shared_ptr<ThreadPool> threads_;
   const size_t hidden_;
@@ -144,7 +145,10 @@ class EncoderProgram {
   EncoderEmbedding embedding_;
   std::vector<std::unique_ptr<Layer>> layers_;
   std::optional<EncoderNorm> final_norm_;
-  std::vector<std::unique_ptr<Workspace>> workspaces_;  // one per thread
+  EncoderRoom most_;  // of all layers
+  std::vector<EncoderRopeTable> rope_tables_;
+  std::vector<EncoderWorkspace> workspaces_;  // one per thread
+  std::vector<EncoderScratch> scratch_;       // one per thread
   std::atomic_flag busy_;
 };
 

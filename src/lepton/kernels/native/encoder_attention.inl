@@ -199,7 +199,7 @@ LEPTON_INLINE void attend_rows(const EncoderAttention& item, size_t head, size_t
     attend_rows<Step, R / 2>(item, head, row, rows, keys, values, scores, weights);
 }
 
-// Tiles of 1, 2, 4, … rows, and the largest.
+// Tiles of the most rows, then of half as many, and so on.
 template <class Step>
 void attend(const EncoderAttention& item) {
   constexpr size_t kMost = kTileRows;

@@ -8,9 +8,7 @@ extern const EncoderKernels encoder_scalar;
 extern const EncoderKernels encoder_avx2;
 extern const EncoderKernels encoder_avxvnni;
 extern const EncoderKernels encoder_avx512;
-#ifndef LEPTON_EMULATE_ISAS
 extern const EncoderKernels encoder_avx512bf16;
-#endif
 #elif defined(__aarch64__)
 extern const EncoderKernels encoder_neon;
 #endif
@@ -29,9 +27,7 @@ bool has_half_products(const std::string& isa) {
 const EncoderKernels& encoder_kernels(const std::string& isa, bool half) {
   const std::string name = kernel_table(isa).name;
 #if defined(__x86_64__)
-#ifndef LEPTON_EMULATE_ISAS
   if (half && name == "avx512bf16") return encoder_avx512bf16;
-#endif
   if (name == "avx512" || name == "avx512bf16") return encoder_avx512;
   if (name == "avxvnni") return encoder_avxvnni;
   if (name == "avx2") return encoder_avx2;

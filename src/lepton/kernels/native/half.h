@@ -6,31 +6,34 @@
 
 namespace lepton {
 
-inline float bits_to_float(uint32_t bits) {
+// Always inlined: units of wide instructions use these too, and must leave no copy to the linker.
+#define LEPTON_HALF [[gnu::always_inline]] inline
+
+LEPTON_HALF float bits_to_float(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
 
-inline uint32_t float_to_bits(float value) {
+LEPTON_HALF uint32_t float_to_bits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   return bits;
 }
 
-inline float bfloat16_to_float(uint16_t bits) {
+LEPTON_HALF float bfloat16_to_float(uint16_t bits) {
   return bits_to_float(static_cast<uint32_t>(bits) << 16);
 }
 
 // Nearest, ties to even; a NaN stays a NaN.
-inline uint16_t float_to_bfloat16(float value) {
+LEPTON_HALF uint16_t float_to_bfloat16(float value) {
   const uint32_t bits = float_to_bits(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40);
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
 // As the hardware converts: exact, and a NaN becomes a quiet one.
-inline float half_to_float(uint16_t half) {
+LEPTON_HALF float half_to_float(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
   const uint32_t magnitude = half & 0x7fff;
   if (magnitude > 0x7c00) return bits_to_float(sign | 0x7fc00000u | magnitude << 13);
@@ -40,7 +43,7 @@ inline float half_to_float(uint16_t half) {
 }
 
 // Nearest, ties to even; a NaN stays a NaN, and what is too large becomes infinite.
-inline uint16_t float_to_half(float value) {
+LEPTON_HALF uint16_t float_to_half(float value) {
   const uint32_t bits = float_to_bits(value);
   const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00);
@@ -52,5 +55,7 @@ inline uint16_t float_to_half(float value) {
   const uint32_t even = magnitude >> 13 & 1;
   return static_cast<uint16_t>(sign | ((magnitude - (112u << 23) + 0xfff + even) >> 13));
 }
+
+#undef LEPTON_HALF
 
 }  // namespace lepton

@@ -156,8 +156,8 @@ struct SamplingKernels {
 // Factors are rounded to f16 between the two passes.
 struct QuantizeKernels {
   // Reads a block of a float panel of type `source` into weights [32, 16], and chooses scales [16]
-  // and minimums [16] for codes of `type` (a quantizer target) with little squared error. Both are
-  // NaN where a weight is not finite.
+  // and minimums [16] for codes of `type` (a quantizer target) with little squared error. A scale
+  // is NaN where a weight is not finite.
   void (*fit)(TensorType type, TensorType source, const uint8_t* panel, float* weights,
               float* scales, float* minimums);
   // The nearest codes [32, 16].

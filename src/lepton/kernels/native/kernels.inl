@@ -29,6 +29,7 @@ using B = Simd::B;
 #include "elementary.inl"
 
 #include "attention.inl"
+#include "dots.inl"
 #include "products.inl"
 #include "quantize.inl"
 #include "rows.inl"

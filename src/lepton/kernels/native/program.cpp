@@ -123,7 +123,6 @@ size_t Program::add_rope(RopeTable rope) {
 
 void Program::add_attention(AttentionStage s) {
   check(!head_.matrix, "no stage comes after the head");
-  check(!head_.matrix, "attention must be added before the head");
   check(s.head_dim > 0 && s.head_dim % 2 == 0, "head_dim must be positive and even");
   check(s.num_kv_heads > 0 && s.num_heads > 0 && s.num_heads % s.num_kv_heads == 0,
         "num_heads must be a multiple of num_kv_heads");

@@ -171,8 +171,11 @@ struct Simd {
       const __m256i bits = _mm256_castps_si256(half);
       const __m256i even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
       const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even);
-      return _mm256_castsi256_ps(
-          _mm256_and_si256(up, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+      const __m256 quiet = _mm256_or_ps(half, _mm256_castsi256_ps(_mm256_set1_epi32(0x400000)));
+      const __m256 rounded =
+          _mm256_blendv_ps(_mm256_castsi256_ps(up), quiet, _mm256_cmp_ps(half, half, _CMP_UNORD_Q));
+      return _mm256_and_ps(rounded,
+                           _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))));
     };
     return {round(v.lo), round(v.hi)};
   }

@@ -127,8 +127,10 @@ struct Simd {
     const __m512i bits = _mm512_castps_si512(v.v);
     const __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), even);
+    const __m512i rounded = _mm512_mask_or_epi32(up, _mm512_cmp_ps_mask(v.v, v.v, _CMP_UNORD_Q),
+                                                 bits, _mm512_set1_epi32(0x400000));
     return {_mm512_castsi512_ps(
-        _mm512_and_si512(up, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+        _mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
   }
 #ifdef LEPTON_AVX512_BF16
   // Sixteen pairs of bf16.

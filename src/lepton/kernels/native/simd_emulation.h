@@ -8,10 +8,21 @@
 #include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
 
+#include <cstdint>
+#include <cstring>
+
+#include "half.h"
+
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
 #define _mm256_dpwssd_avx_epi32 simde_mm256_dpwssd_epi32
+// SIMDe adds the two products of a pair in another order.
+#undef _mm512_dpbf16_ps
+#define _mm512_cvtneps_pbh emulated_cvtneps_pbh
+#define _mm512_dpbf16_ps emulated_dpbf16_ps
+#define _mm512_cvtepi32_epi16 emulated_cvtepi32_epi16
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
+#define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
 #define _mm512_cvtepu8_epi32 emulated_cvtepu8_epi32
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
@@ -50,6 +61,13 @@ inline simde__m512i emulated_cvtepi8_epi32(__m128i v) {
   return out.i;
 }
 
+inline simde__m512i emulated_cvtepu16_epi32(__m256i v) {
+  Wide out;
+  out.half_i[0] = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(v));
+  out.half_i[1] = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(v, 1));
+  return out.i;
+}
+
 inline simde__m512i emulated_cvtepu8_epi32(__m128i v) {
   Wide out;
   out.half_i[0] = _mm256_cvtepu8_epi32(v);
@@ -76,6 +94,47 @@ inline int32_t emulated_reduce_add_epi32(simde__m512i v) {
   int32_t total = 0;
   for (int32_t lane : in.lane) total += lane;
   return total;
+}
+
+// As the instruction does, numbers below 2^-126 are nothing; kernels set that mode anyway.
+inline simde__m512 emulated_dpbf16_ps(simde__m512 sum, __m512bh a, __m512bh b) {
+  Wide total, left, right;
+  total.f = sum;
+  std::memcpy(&left, &a, sizeof left);
+  std::memcpy(&right, &b, sizeof right);
+  const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  const auto odd = [&](__m256i v) { return _mm256_castsi256_ps(_mm256_and_si256(v, high)); };
+  const auto even = [](__m256i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)); };
+  for (int h = 0; h < 2; ++h) {
+    const __m256i x = left.half_i[h], y = right.half_i[h];
+    const __m256 first = _mm256_fmadd_ps(odd(x), odd(y), total.half_f[h]);
+    total.half_f[h] = _mm256_fmadd_ps(even(x), even(y), first);
+  }
+  return total.f;
+}
+
+inline __m256i emulated_cvtepi32_epi16(simde__m512i v) {
+  Wide in;
+  in.i = v;
+  uint16_t halves[16];
+  for (int i = 0; i < 16; ++i) halves[i] = static_cast<uint16_t>(in.lane[i]);
+  __m256i out;
+  std::memcpy(&out, halves, sizeof out);
+  return out;
+}
+
+inline __m256i emulated_cvtneps_pbh(simde__m512 v) {
+  Wide in;
+  in.f = v;
+  uint16_t halves[16];
+  for (int i = 0; i < 16; ++i) {
+    float value;
+    std::memcpy(&value, &in.lane[i], sizeof value);
+    halves[i] = lepton::float_to_bfloat16(value);
+  }
+  __m256i out;
+  std::memcpy(&out, halves, sizeof out);
+  return out;
 }
 
 inline int32_t emulated_reduce_max_epi32(simde__m512i v) {

@@ -191,7 +191,9 @@ struct Simd {
       const uint32x4_t bits = vreinterpretq_u32_f32(v.part[i]);
       const uint32x4_t even = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
       const uint32x4_t up = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), even);
-      return vreinterpretq_f32_u32(vandq_u32(up, vdupq_n_u32(0xffff0000u)));
+      const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+      const uint32x4_t rounded = vbslq_u32(vceqq_f32(v.part[i], v.part[i]), up, quiet);
+      return vreinterpretq_f32_u32(vandq_u32(rounded, vdupq_n_u32(0xffff0000u)));
     });
   }
 

@@ -20,7 +20,8 @@ CacheType = Literal["bfloat16", "int8", "float32"]
 """How keys and values are stored."""
 
 Precision = Literal["exact", "fast"]
-"""Planes of int8 that activations enter products in: two (about 16 bits) or one."""
+"""How exactly activations enter products: as two planes of int8 (about 16 bits), or as one, and two
+where rounding would weigh most; then a bf16 cache also rounds queries and softmax weights."""
 KvDtype = Literal["bf16", "int8"]
 """The user's choice of how the native executor stores keys and values."""
 CACHE_TYPES: dict[KvDtype, CacheType] = {"bf16": "bfloat16", "int8": "int8"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lepton.errors import ConfigurationError
+from lepton.errors import ConfigurationError, ModelFormatError
 from lepton.kernels import _native
 from lepton.models.executors.base import Float32Array, Quantize
 from lepton.models.executors.encoder_base import Dtype, EncoderBatch
@@ -66,7 +66,8 @@ class NativeEncoder:
     ) -> None:
         """Pack the weights. ``threads`` 0 means as many as affinity and control groups allow.
 
-        Raises ConfigurationError when the machine or the model cannot do what is asked for.
+        Raises ConfigurationError when the machine or the model cannot do what is asked for, and
+        ModelFormatError when a weight is not finite.
         """
         started = time.perf_counter()
         if quantize == "int4":
@@ -183,7 +184,7 @@ class _Builder:
         if info.type in FLOAT_TYPES:
             table = _native.VectorTable(self._types.table, *info.shape)
             for first, rows in _float_rows(self._checkpoint, stage.weight):
-                table.pack_rows(first, rows)
+                self._pack(stage.weight, first, rows, table, first)
             self.weight_bytes += table.nbytes
         else:
             matrix = pack_matrix(self._checkpoint, stage.weight, info.type, self._pool)
@@ -228,10 +229,42 @@ class _Builder:
         for linear, size in zip(linears, sizes, strict=True):
             start = 0 if linear.part is None else linear.part.start
             for row, rows in _float_rows(self._checkpoint, linear.weight, start, start + size):
-                matrix.pack_rows(first + row - start, rows)
+                self._pack(linear.weight, row, rows, matrix, first + row - start)
             first += size
         self.weight_bytes += matrix.nbytes
         return _native.DenseLinear(matrix, self._biases(linears, sizes))
+
+    def _pack(
+        self,
+        name: str,
+        row: int,
+        rows: Float32Array,
+        target: _native.DenseMatrix | _native.VectorTable,
+        first: int,
+    ) -> None:
+        """Pack a tensor's ``rows`` from its row ``row`` on as rows ``first``, … of ``target``."""
+        try:
+            target.pack_rows(first, rows)
+        except ValueError:
+            damaged = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+            if not damaged.size:
+                raise
+            raise self._damage(name, f"row {row + damaged[0]} ") from None
+
+    def _floats(self, name: str) -> Float32Array:
+        """A small tensor as float32."""
+        values = self._checkpoint.float32(name)
+        if not np.isfinite(values).all():
+            raise self._damage(name)
+        return values
+
+    def _damage(self, name: str, place: str = "") -> ModelFormatError:
+        return ModelFormatError(
+            f"{place}holds a number that is not finite: the file is damaged; download or export it "
+            "again",
+            file=self._checkpoint.path,
+            tensor=name,
+        )
 
     def _biases(self, linears: Sequence[Linear], sizes: Sequence[int]) -> Float32Array | None:
         if all(linear.bias is None for linear in linears):
@@ -242,21 +275,21 @@ class _Builder:
                 biases.append(np.zeros(size, np.float32))
                 continue
             start = 0 if linear.part is None else linear.part.start
-            biases.append(self._checkpoint.float32(linear.bias)[start : start + size])
+            biases.append(self._floats(linear.bias)[start : start + size])
         return np.concatenate(biases)
 
     def _table(self, table: Table | None) -> Float32Array | None:
         if table is None:
             return None
-        return self._checkpoint.float32(table.weight).reshape(table.rows, -1)
+        return self._floats(table.weight).reshape(table.rows, -1)
 
     def _norm(self, norm: Norm | None) -> _native.EncoderNorm | None:
         if norm is None:
             return None
-        weight = self._checkpoint.float32(norm.weight)
+        weight = self._floats(norm.weight)
         if isinstance(norm, RmsNorm):
             return _native.EncoderNorm(weight + np.float32(norm.offset), None, norm.epsilon)
-        bias = np.zeros_like(weight) if norm.bias is None else self._checkpoint.float32(norm.bias)
+        bias = np.zeros_like(weight) if norm.bias is None else self._floats(norm.bias)
         return _native.EncoderNorm(weight, bias, norm.epsilon)
 
 
