@@ -55,31 +55,35 @@ def best(answers: Sequence[tuple[Sequence[int], Sequence[int]]], cost: Cost) -> 
     """The bound for pairs of prompt and answer, if steps of so many rows take what ``cost`` says.
 
     At each step the guesser knows which of the places after an earlier copy of the last token goes
-    on for longest as the answer does, and drafts as many of those tokens as pay.
+    on for longest as the answer does, and drafts as much of that as makes the whole answer fastest.
     """
-    seconds = tokens = steps = 0.0
+    seconds, tokens, steps = 0.0, 0, 0
     for prompt, answer in answers:
-        known, done = [*prompt, *answer[:1]], 1
-        while done < len(answer):
-            right = _longest(known, answer[done : done + MOST_TOKENS])
-            drafted = max(range(right + 1), key=lambda count: (count + 1) / cost(count + 1))
-            new = answer[done : done + drafted + 1]
-            known += new
-            done += len(new)
-            seconds += cost(drafted + 1)
-            tokens += len(new)
-            steps += 1
+        # From the end: the least time for the tokens from each place on, and the steps in it.
+        least, taken = [0.0] * (len(answer) + 1), [0] * (len(answer) + 1)
+        for done in range(len(answer) - 1, 0, -1):
+            right = _longest([*prompt, *answer[:done]], answer[done : done + MOST_TOKENS])
+            least[done], taken[done] = min(
+                (cost(drafted + 1) + least[done + drafted + 1], taken[done + drafted + 1] + 1)
+                for drafted in range(min(right, len(answer) - done - 1) + 1)
+            )
+        seconds += least[1]
+        steps += taken[1]
+        tokens += len(answer) - 1
     return Bound(tokens * cost(1) / seconds, tokens / steps)
 
 
 def _longest(known: Sequence[int], following: Sequence[int]) -> int:
-    """How far what comes next goes on like what followed an earlier copy of the last token."""
+    """How far what comes next goes on like what followed an earlier copy of the last token.
+
+    What is found may go on into what comes next itself, as a loop does.
+    """
+    both = [*known, *following]
     longest = 0
     for place in range(1, len(known)):
         if known[place - 1] == known[-1]:
-            pairs = zip(known[place:], following, strict=False)
-            same = next((n for n, (left, right) in enumerate(pairs) if left != right), None)
-            if same is None:
-                same = min(len(known) - place, len(following))
+            same = 0
+            while same < len(following) and both[place + same] == following[same]:
+                same += 1
             longest = max(longest, same)
     return longest

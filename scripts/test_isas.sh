@@ -23,7 +23,7 @@ missing=()
 for isa in avxvnni avx512 avx512bf16; do
   [[ " ${here[*]} " == *" $isa "* ]] || missing+=("$isa")
 done
-[[ $(uname -m) == x86_64 && ${#missing[@]} -gt 0 ]] || exit 0
+[[ " ${here[*]} " == *" avx2 "* && ${#missing[@]} -gt 0 ]] || exit 0
 scripts/need.sh doctest-dev libsimde-dev
 "$python" -m pip --disable-pip-version-check --no-input install --quiet --no-deps --no-build-isolation --upgrade \
   --target build/emulated --config-settings=build-dir=build/emulation \

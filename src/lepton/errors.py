@@ -106,3 +106,10 @@ class UnavailableError(LeptonError):
 
 class EngineError(LeptonError):
     """A step failed for reasons that are not the request's fault."""
+
+
+def describe(error: Exception) -> str:
+    """What a reader may know: our own messages in full, of others the kind only."""
+    if isinstance(error, LeptonError):
+        return str(error)
+    return f"internal error ({type(error).__name__})"

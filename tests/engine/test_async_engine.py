@@ -331,6 +331,8 @@ async def test_a_full_queue_has_room_for_tenants_with_less_than_their_share(toy:
     streams = [ask("greedy")]
     await until(gate.reached.is_set)
     streams += [ask("greedy") for _ in range(6)]
+    with pytest.raises(CapacityError, match="are waiting already"):
+        engine.check_room("greedy", -5)
     for tenant, room in (("greedy", 0), ("modest", 3), ("late", 2), ("greedy", 0)):
         streams += [ask(tenant) for _ in range(room)]
         with pytest.raises(CapacityError, match="are waiting already") as caught:

@@ -200,14 +200,20 @@ def test_a_prompt_comes_back_in_several_steps_beside_completions(toy: Any, tmp_p
     core.add(core.make_request("beside", [5, 6], SamplingParams(max_tokens=40, ignore_eos=True)))
     core.step()
     assert len(core.scheduler.running) == 1
-    request = core.make_request("again", prompts[0], PARAMS)
+    request, short = (
+        core.make_request(name, prompt, PARAMS)
+        for name, prompt in (("again", prompts[0]), ("short", [7, 8]))
+    )
     core.add(request)
+    core.add(short)
     (sequence,) = request.sequences
-    known = []
+    known, held_up = [], True
     while not sequence.num_generated:
         core.step()
         core.scheduler.check_integrity()
         known.append(sequence.num_computed)
+        held_up &= not (sequence.restoring and short.sequences[0].num_generated)
+    assert not held_up, "what has nothing on disk need not wait"
     # What the last of them brings back is followed by the rest of the prompt at once.
     assert len(known) > 3
     assert known == [*range(known[0], 96, 16), 100]

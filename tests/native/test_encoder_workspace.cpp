@@ -12,6 +12,7 @@
 #include "encoder_workspace.h"
 
 namespace lepton {
+
 TEST_CASE("rows stay where they are while there is room") {
   ByteRows rows;
   rows.allocate(10, 100);

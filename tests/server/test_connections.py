@@ -69,6 +69,20 @@ def test_whoever_leaves_ends_all_requests_of_a_connection(scripted_port: Any, en
     assert len(engine.streams) == 1
 
 
+def test_requests_without_end_before_the_first_answer_are_cut_off(
+    scripted_port: Any, engine: Any
+) -> None:
+    engine.script = lambda prompt, params: [asyncio.Event()]
+    port = scripted_port()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(request({"model": "scripted", "prompt": "hi"}) * 1000)
+        with suppress(ConnectionResetError):
+            assert client.recv(100) == b""
+    wait_until(lambda: all(stream.closed for stream in engine.streams))
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        ask_for_life(client)
+
+
 def test_a_reader_that_is_only_slow_gets_everything(scripted_port: Any, engine: Any) -> None:
     engine.script = lambda prompt, params: [
         *(OutputDelta("", 0, "x" * 2**14, (1,)) for _ in range(100)),

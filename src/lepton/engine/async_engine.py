@@ -154,7 +154,8 @@ class AsyncEngine:
         """Raise CapacityError or UnavailableError as `generate` would now, whatever the prompt.
 
         When as many wait as may, a tenant with less than its share of them is let in all the same,
-        and it is its own wait that counts: nobody is refused for what others have asked.
+        and it is its own wait that counts: nobody is refused for what others of the same priority
+        have asked. So N tenants may have 1 + 1/2 + … + 1/N times as many in the queue.
         """
         if self._refusal is not None:
             raise UnavailableError(self._refusal)
@@ -167,7 +168,7 @@ class AsyncEngine:
         expected = self._core.queue_pace.wait(ahead)
         most, limit = self._config.max_queue, self._config.max_queue_seconds
         waiting = len(queue) - free
-        if waiting >= most and queue.own(tenant, priority) >= queue.share(tenant, most):
+        if waiting >= most and queue.own(tenant) >= queue.share(tenant, most):
             raise CapacityError(
                 f"{waiting} requests are waiting already; try again later",
                 retry_after=max(1.0, expected),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
@@ -26,6 +27,8 @@ class BlockPool:
         self.num_blocks = num_blocks
         self.spill = spill
         self.num_evictions = 0
+        self.store_seconds = 0.0
+        """Time that copying to the spill has taken."""
         self._blank = list(range(num_blocks - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()
         """Unreferenced blocks that have a hash, the least recently used first."""
@@ -59,7 +62,9 @@ class BlockPool:
         blocks = [self._blank.pop() for _ in range(count - missing)]
         evicted = [self._evict() for _ in range(missing)]
         if self.spill is not None and evicted:
+            started = time.perf_counter()
             self.spill.store(evicted)
+            self.store_seconds += time.perf_counter() - started
         blocks += [block for _, block in evicted]
         for block in blocks:
             self._references[block] = 1

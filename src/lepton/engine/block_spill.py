@@ -72,6 +72,11 @@ class BlockSpill:
         """Blocks that can be found."""
         return len(self._slots) + len(self._unwritten)
 
+    def __contains__(self, content: bytes) -> bool:
+        """Whether a block is kept; reading it may still fail."""
+        with self._lock:
+            return content in self._unwritten or content in self._slots
+
     def store(self, evicted: Sequence[tuple[bytes, int]]) -> None:
         """Keep blocks of the cache that are about to be overwritten, with the hashes of each.
 

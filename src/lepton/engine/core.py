@@ -30,7 +30,7 @@ from lepton.engine.step_pacer import StepPacer
 from lepton.engine.step_plan import Chunk
 from lepton.engine.text import TextStream
 from lepton.engine.unadmitted import Unadmitted
-from lepton.errors import EngineError, LeptonError, RequestError
+from lepton.errors import EngineError, RequestError, describe
 from lepton.models.executors.base import BLOCK_SIZE, Float32Array
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class EngineCore:
         self._failed_steps = 0
         self._restarts = 0
         self._failures_in_row = 0
-        """Requests whose chunk failed alone since one was last computed."""
+        """Requests that failed since one was last given a token."""
         self._last_failure = -math.inf
 
     def _new_scheduler(self) -> Scheduler:
@@ -199,7 +199,7 @@ class EngineCore:
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute something."""
+        """Whether there is anything to compute, or to bring back before."""
         return bool(self._requests)
 
     def step(self) -> list[OutputDelta]:
@@ -328,7 +328,7 @@ class EngineCore:
                 chunk.sequence.sampling = None  # It may have taken note of a draft.
             if len(chunks) == 1:
                 self._note_failure()
-                return self._end(chunks[0].sequence.request, "error", _describe(error))
+                return self._end(chunks[0].sequence.request, "error", describe(error))
             return [
                 delta
                 for chunk in chunks
@@ -397,7 +397,7 @@ class EngineCore:
         except Exception as error:
             logger.exception("request %s failed", request.request_id)
             self._note_failure()
-            return self._end(request, "error", _describe(error))
+            return self._end(request, "error", describe(error))
 
     def _note_failure(self) -> None:
         self._failures_in_row += 1
@@ -495,10 +495,3 @@ def _flush(sequence: Sequence) -> str:
     except Exception:
         logger.exception("request %s: text could not be flushed", sequence.request.request_id)
         return ""
-
-
-def _describe(error: Exception) -> str:
-    """What a reader may know: our own messages in full, of others the kind only."""
-    if isinstance(error, LeptonError):
-        return str(error)
-    return f"internal error ({type(error).__name__})"

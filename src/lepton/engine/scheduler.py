@@ -52,8 +52,10 @@ class Scheduler:
         self.num_preemptions = 0
         self.num_cached_tokens = 0
         self.num_looked_up_tokens = 0
-        self.spill_seconds = 0.0
-        """Time that the last step spent on copying blocks to and from the spill."""
+        self._restore_seconds = 0.0
+        """Time that the last step spent on copying blocks from the spill."""
+        self._store_seconds_before = 0.0
+        """Time that went into copying blocks to the spill before the last step."""
         self._max_sequences = max_sequences
         self._max_step_tokens = max_step_tokens
         self._max_logit_rows = max_logit_rows
@@ -113,7 +115,8 @@ class Scheduler:
         ``drafts`` holds guesses at the tokens that follow those of running sequences; they are
         verified where room is to be had without taking it from anyone.
         """
-        self.spill_seconds = 0.0
+        self._restore_seconds = 0.0
+        self._store_seconds_before = self.pool.store_seconds
         step = StepPlan(self._max_step_tokens, self._max_logit_rows, self._pacer)
         self._make_way()
         for sequence in list(self.running):
@@ -223,8 +226,8 @@ class Scheduler:
         """Move the first waiting sequence whose time has come to the running ones, if it fits."""
         if not self.waiting or len(self.running) >= self._max_sequences:
             return None
-        if self.running and self.spill_seconds > self._spill_limit:
-            return None  # The next step has time again for what lies on disk.
+        if self.running and self._store_seconds > self._spill_limit:
+            return None  # The next step has time again for what has to leave the cache.
         for sequence in islice(self.waiting, _LOOK_AHEAD):
             found = self._find(sequence)
             if found is not None:
@@ -266,9 +269,7 @@ class Scheduler:
         self.running.sort(key=_turn)
         self.pool.share(found)
         fresh = blocks_for(len(sequence.token_ids)) - len(found)
-        started = time.perf_counter()
         sequence.block_table = [*found, *self.pool.allocate(fresh)]
-        self.spill_seconds += time.perf_counter() - started
         sequence.num_computed = len(found) * BLOCK_SIZE
         sequence.num_published = len(found)
         self._restore(sequence)
@@ -280,7 +281,7 @@ class Scheduler:
     def _restore(self, sequence: Sequence) -> None:
         """Copy blocks back that follow those a sequence has and had to leave the cache.
 
-        Beside completions all that a step copies takes no longer than half of it; the next step
+        Beside other sequences a step begins no copy when they have taken half of it; the next step
         goes on, and the sequence computes nothing before the last of them is back.
         """
         sequence.restoring = not self._restore_blocks(sequence)
@@ -296,18 +297,27 @@ class Scheduler:
         if spill is None:
             return True
         hashes = sequence.block_hashes(sequence.num_reusable_tokens // BLOCK_SIZE)
-        while known < len(hashes):
+        while known < len(hashes) and hashes[known] in spill:
             if len(self.running) > 1 and self.spill_seconds > self._spill_limit:
                 return False
             started = time.perf_counter()
             found = spill.load(hashes[known], sequence.block_table[known])
-            self.spill_seconds += time.perf_counter() - started
+            self._restore_seconds += time.perf_counter() - started
             if not found:
                 break
             self.pool.publish(sequence.block_table[known], hashes[known])
             known += 1
             sequence.num_computed, sequence.num_published = known * BLOCK_SIZE, known
         return True
+
+    @property
+    def spill_seconds(self) -> float:
+        """Time that the last step has spent on copying blocks to and from the spill."""
+        return self._restore_seconds + self._store_seconds
+
+    @property
+    def _store_seconds(self) -> float:
+        return self.pool.store_seconds - self._store_seconds_before
 
     @property
     def _spill_limit(self) -> float:

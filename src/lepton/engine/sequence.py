@@ -104,9 +104,9 @@ class Sequence:
         self.block_table: list[int] = []
         self.hashes = request.hashes.copy()
         self.num_published = 0
-        self.restoring = False
-        """Whether its next blocks may lie on disk and are read before anything is computed."""
         """Blocks of the table that others may find."""
+        self.restoring = False
+        """Whether its next blocks lie on disk and are read before anything is computed."""
         self.sampling: SamplingState | None = None
         """The sampler's own, made when it first sees the sequence."""
         self.guess: Guess | None = None

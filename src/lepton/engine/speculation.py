@@ -82,7 +82,7 @@ class Speculator:
 
         None while prompts are being read: they make better use of a step's time.
         """
-        if any(each.num_pending > 1 for each in sequences):
+        if any(each.num_pending > 1 and not each.restoring for each in sequences):
             return {}
         decoding = [each for each in sequences if each.num_pending == 1 and each.num_generated]
         rows = len(decoding)

@@ -6,7 +6,10 @@ from lepton.engine.request_options import RequestOptions
 
 
 class Unadmitted:
-    """How many there are of each priority and tenant. Changed by one thread; any may copy."""
+    """How many there are of each priority and tenant.
+
+    Changed by one thread; any may count or copy, as the interpreter does either at one go.
+    """
 
     def __init__(self, counts: dict[tuple[int, str], int] | None = None) -> None:
         self._counts = counts or {}
@@ -30,13 +33,9 @@ class Unadmitted:
         if self._counts[lane] == 0:
             del self._counts[lane]
 
-    def own(self, tenant: str, priority: int) -> int:
-        """A tenant's own that are at least so urgent."""
-        return sum(
-            count
-            for (other, name), count in self._counts.items()
-            if name == tenant and other <= priority
-        )
+    def own(self, tenant: str) -> int:
+        """How many are a tenant's."""
+        return sum(count for (_, name), count in self._counts.items() if name == tenant)
 
     def ahead(self, tenant: str, priority: int) -> int:
         """How many will be admitted before one more of a tenant.
@@ -44,11 +43,12 @@ class Unadmitted:
         All that are more urgent; of the same priority its own, and of each other tenant one for
         each of its own and one for itself, as tenants take turns.
         """
-        own = self.own(tenant, priority)
+        urgent = {lane: count for lane, count in self._counts.items() if lane[0] <= priority}
+        own = sum(count for (_, name), count in urgent.items() if name == tenant)
         others = (
             count if other < priority else min(count, own + 1)
-            for (other, name), count in self._counts.items()
-            if name != tenant and other <= priority
+            for (other, name), count in urgent.items()
+            if name != tenant
         )
         return own + sum(others)
 

@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lepton.engine import LLM, RequestOutput, SamplingParams, encode_chat, encode_prompt
-from lepton.errors import ConfigurationError, LeptonError, RequestError
-from lepton.files import state_of
+from lepton.errors import (
+    ConfigurationError,
+    LeptonError,
+    RequestError,
+    UnavailableError,
+    describe,
+)
 from lepton.offline.journal import Journal, journal_path
 from lepton.offline.rows import Row, read_rows
 
@@ -128,9 +133,11 @@ def _answers(
             llm.check(tokens, row.params(params))
         except RequestError as error:
             yield row, {"id": row.id, "error": _error(error)}
+        except UnavailableError:
+            raise
         except Exception as error:
             logger.exception("row %d could not be prepared", row.number)
-            yield row, _failure(row, f"internal error ({type(error).__name__})")
+            yield row, _failure(row, describe(error))
         else:
             askable.append(row)
             prompts.append(tokens)
@@ -181,12 +188,10 @@ def _fingerprint(
     llm: LLM, source: Path, params: SamplingParams, raw: bool, system: str | None
 ) -> str:
     """Of everything that decides the answers, so that no journal goes on with anything else."""
-    with source.open("rb") as file:
-        prompts = hashlib.file_digest(file, "sha256").hexdigest()
     config = llm.config
     settings = {
         "model": llm.model.name,
-        "weights": state_of(llm.model.path.resolve()),
+        "weights": _contents(llm.model.path),
         "precision": [config.precision, config.kv_dtype, config.quantize],
         # As configured: what fits in the memory that is free may differ when the run goes on.
         "context_length": config.context_length,
@@ -194,5 +199,15 @@ def _fingerprint(
         "raw": raw,
         "system": system,
     }
-    text = json.dumps([prompts, settings], sort_keys=True)
+    text = json.dumps([_contents(source), settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _contents(path: Path) -> list[str]:
+    """Hashes of a file, or of all in a folder: about a second for a gigabyte."""
+    hashes = []
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as content:
+                hashes.append(hashlib.file_digest(content, "sha256").hexdigest())
+    return hashes

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import sys
 import termios
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -26,8 +27,16 @@ LEAST_READ_BYTES = 64 * 1024
 """What a reader must take in `ServerSettings.write_seconds` while more than that waits for it."""
 
 
+MOST_UNANSWERED = 32
+"""Requests that a connection may send before it has the answer to the first of them."""
+
+
 class HeadTooLargeError(Exception):
     """Raised in the parser's callbacks, to stop it."""
+
+
+class TooManyRequestsError(Exception):
+    """The same."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -47,11 +56,12 @@ class BoundedProtocol(HttpToolsProtocol):
     """Of the target and header fields of the present request; fields after its body count too."""
     _unparsed_bytes = 0
     """Received since the parser last gave anything: it holds them, as part of one field."""
-    _unanswered: tuple[Any, ...] = ()
+    _unanswered: deque[Any]
     """Cycles of requests whose answers are not complete: the present one, and what waits for it."""
 
     def connection_made(self, transport: Any) -> None:
         """A new connection, which has some time to send the head of a request."""
+        self._unanswered = deque()
         super().connection_made(transport)
         self._await_head()
 
@@ -85,8 +95,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._awaits_head = None
         self._unparsed_bytes = 0
         super().on_headers_complete()
-        before = (cycle for cycle in self._unanswered if not cycle.response_complete)
-        self._unanswered = (*before, self.cycle)
+        while self._unanswered and self._unanswered[0].response_complete:
+            self._unanswered.popleft()
+        self._unanswered.append(self.cycle)
+        if len(self._unanswered) > MOST_UNANSWERED:
+            self._cut_off("too many requests at once")
+            raise TooManyRequestsError
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -100,6 +114,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser did not take."""
+        if self.transport.is_closing():
+            return
         if self._head_bytes > self.settings.max_head_bytes:
             self._refuse_head()
         else:

@@ -105,11 +105,12 @@ async def in_time(
     left = None
     if options.timeout is not None and options.since is not None:
         left = options.since + options.timeout - time.monotonic()
+    timeout = asyncio.timeout(left)
     try:
-        async with asyncio.timeout(left):
+        async with timeout:
             return await until_disconnect(request, work)
     except TimeoutError:
-        if options.timeout is None:
+        if options.timeout is None or not timeout.expired():
             raise
         raise too_late(options.timeout) from None
 

@@ -30,7 +30,7 @@ struct EncoderProgram::Team {
   size_t size() const { return pool ? static_cast<size_t>(pool->threads()) : 1; }
   template <class Body>
   void each(size_t count, size_t grain, const Body& body) const {
-    if (pool == nullptr || count <= grain)
+    if (pool == nullptr)
       body(size_t{0}, count, caller);
     else
       pool->parallel_for(count, grain, [&](size_t begin, size_t end, int worker) {
