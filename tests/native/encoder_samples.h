@@ -42,17 +42,22 @@ inline EncoderNorm random_norm(size_t size, uint64_t seed) {
   return {random_floats(size, seed), random_floats(size, seed + 1), 1e-5f};
 }
 
+inline EncoderEmbedding random_embedding(size_t vocabulary, size_t hidden) {
+  const auto table = std::make_shared<VectorTable>(DenseType::kFloat32, vocabulary, hidden);
+  table->pack_rows(0, random_floats(vocabulary * hidden, 1).data(), vocabulary);
+  EncoderEmbedding embedding{};
+  embedding.table = table;
+  embedding.scale = 1.0f;
+  return embedding;
+}
+
 // Two layers whose sizes fill neither vectors nor panels, on `threads`.
 inline std::unique_ptr<EncoderProgram> small_program(const std::string& isa, DenseType type,
                                                      int threads) {
   constexpr size_t kHidden = 36, kInner = 50, kHeads = 3, kHeadDim = 12, kVocabulary = 40;
   auto program =
       std::make_unique<EncoderProgram>(std::make_shared<ThreadPool>(threads), kHidden, type, isa);
-  EncoderEmbedding embedding{};
-  const auto table = std::make_shared<VectorTable>(DenseType::kFloat32, kVocabulary, kHidden);
-  table->pack_rows(0, random_floats(kVocabulary * kHidden, 1).data(), kVocabulary);
-  embedding.table = table;
-  embedding.scale = 1.0f;
+  EncoderEmbedding embedding = random_embedding(kVocabulary, kHidden);
   embedding.positions.values = random_floats(200 * kHidden, 2);
   embedding.norm = random_norm(kHidden, 3);
   program->set_embedding(std::move(embedding));

@@ -18,12 +18,7 @@ std::unique_ptr<EncoderProgram> turning_program(const std::string& isa, DenseTyp
   const EncoderRope local{{1.0f, 0.4f, 0.1f, 0.05f, 0.01f, 0.005f}, true, 1.1f};
   auto program =
       std::make_unique<EncoderProgram>(std::make_shared<ThreadPool>(threads), kHidden, type, isa);
-  EncoderEmbedding embedding{};
-  const auto table = std::make_shared<VectorTable>(DenseType::kFloat32, kVocabulary, kHidden);
-  table->pack_rows(0, random_floats(kVocabulary * kHidden, 1).data(), kVocabulary);
-  embedding.table = table;
-  embedding.scale = 1.0f;
-  program->set_embedding(std::move(embedding));
+  program->set_embedding(random_embedding(kVocabulary, kHidden));
   for (uint64_t layer = 0; layer < 4; ++layer) {
     const bool wide = layer % 2 == 0;
     EncoderAttentionStage attention{};

@@ -31,12 +31,8 @@ MOST_UNANSWERED = 32
 """Requests that a connection may send before it has the answer to the first of them."""
 
 
-class HeadTooLargeError(Exception):
+class ParsingStoppedError(Exception):
     """Raised in the parser's callbacks, to stop it."""
-
-
-class TooManyRequestsError(Exception):
-    """The same."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -100,7 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unanswered.append(self.cycle)
         if len(self._unanswered) > MOST_UNANSWERED:
             self._cut_off("too many requests at once")
-            raise TooManyRequestsError
+            raise ParsingStoppedError
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -178,7 +174,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._head_bytes += sum(map(len, parts))
         if self._head_bytes > self.settings.max_head_bytes:
-            raise HeadTooLargeError
+            raise ParsingStoppedError
 
     def _refuse_head(self) -> None:
         """Answer 431 and close; not in the middle of another answer, which is cut off."""

@@ -229,7 +229,7 @@ def _gauges(stats: EngineStats) -> list[tuple[str, str, float]]:
         ("lepton_prefill_budget_tokens", "Prompt tokens for the next step", stats.prefill_budget),
         (
             "lepton_failures_in_row",
-            "Requests that failed in the engine since one was last computed",
+            "Requests that failed in the engine since one was last given a token",
             stats.failures_in_row,
         ),
         (

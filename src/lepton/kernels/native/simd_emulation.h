@@ -113,28 +113,28 @@ inline simde__m512 emulated_dpbf16_ps(simde__m512 sum, __m512bh a, __m512bh b) {
   return total.f;
 }
 
-inline __m256i emulated_cvtepi32_epi16(simde__m512i v) {
-  Wide in;
-  in.i = v;
+// Sixteen bits of each lane, as `half_of` chooses them.
+template <class HalfOf>
+__m256i emulated_halves(const Wide& in, HalfOf half_of) {
   uint16_t halves[16];
-  for (int i = 0; i < 16; ++i) halves[i] = static_cast<uint16_t>(in.lane[i]);
+  for (int i = 0; i < 16; ++i) halves[i] = half_of(in.lane[i]);
   __m256i out;
   std::memcpy(&out, halves, sizeof out);
   return out;
 }
 
+inline __m256i emulated_cvtepi32_epi16(simde__m512i v) {
+  Wide in;
+  in.i = v;
+  return emulated_halves(in, [](int32_t lane) { return static_cast<uint16_t>(lane); });
+}
+
 inline __m256i emulated_cvtneps_pbh(simde__m512 v) {
   Wide in;
   in.f = v;
-  uint16_t halves[16];
-  for (int i = 0; i < 16; ++i) {
-    float value;
-    std::memcpy(&value, &in.lane[i], sizeof value);
-    halves[i] = lepton::float_to_bfloat16(value);
-  }
-  __m256i out;
-  std::memcpy(&out, halves, sizeof out);
-  return out;
+  return emulated_halves(in, [](int32_t lane) {
+    return lepton::float_to_bfloat16(lepton::bits_to_float(static_cast<uint32_t>(lane)));
+  });
 }
 
 inline int32_t emulated_reduce_max_epi32(simde__m512i v) {
