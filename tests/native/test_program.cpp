@@ -144,6 +144,31 @@ TEST_CASE("logits do not depend on instruction set, threads, batch or chunks") {
   }
 }
 
+TEST_CASE("logits do not depend on which others are wanted") {
+  for (const Planes planes : {Planes::kAdaptive, Planes::kTwo}) {
+    CAPTURE(static_cast<int>(planes));
+    const auto expected = prefill_alone(*build_program("", 2, planes));
+    // Rows of three sequences of 20, 33 and 7, in the order in which they are wanted.
+    for (const std::vector<int32_t>& wanted : std::vector<std::vector<int32_t>>{
+             {19, 52, 59}, {52}, {}, {30, 20, 30}, {59, 58, 3}, {0, 1, 2, 19}}) {
+      const auto program = build_program("", 2, planes);
+      Step step = Step().add(0, 0, 20).add(1, 0, 33).add(2, 0, 7);
+      step.logit_rows = wanted;
+      const std::vector<float> logits = step.run(*program);
+      for (size_t i = 0; i < wanted.size(); ++i) {
+        const auto row = static_cast<size_t>(wanted[i]);
+        const size_t sequence = row < 20 ? 0 : row < 53 ? 1 : 2;
+        const size_t position = row - (sequence == 0 ? 0 : sequence == 1 ? 20 : 53);
+        CHECK(differences(logits.data() + i * kVocabulary,
+                          expected[sequence].data() + position * kVocabulary, kVocabulary) == 0);
+      }
+      // The cache is as if all had been wanted.
+      const std::vector<float> rest = Step().add(0, 20, 50).run(*program);
+      CHECK(differences(rest.data(), expected[0].data() + 20 * kVocabulary, rest.size()) == 0);
+    }
+  }
+}
+
 TEST_CASE("an inconsistent batch is refused and leaves the cache alone") {
   const auto program = build_program("", 2);
   const Step first = Step().add(0, 0, 20), next = Step().add(0, 20, 21);

@@ -49,7 +49,8 @@ constexpr int kLargestCode = C == Codes::kU2   ? 3
 // rows, adds quads to a sum that starts at a given number, and finishes as sixteen floats: the
 // exact sum of code · activation, an activation being first or 256 · first + second, times a scale.
 // A sum of first numbers can be widened to whole ones, to which a second plane is then added.
-// kVectors is how many sums of sixteen lanes one row keeps in registers.
+// kVectors is how many sums of sixteen lanes one row keeps in registers; up to kFewRows rows take
+// quads straight from memory, and rows up to kFewParts times as many in so many parts.
 
 // Four-way byte products summed in 32 bits, one sum per plane.
 template <class S, Codes C, int NumPlanes>
@@ -60,6 +61,8 @@ struct PlaneDot {
   };
   static constexpr int kOffset = kSigned<C> ? S::kSignedBias : 0;
   static constexpr int kVectors = NumPlanes;
+  static constexpr int kFewRows = NumPlanes == 1 ? S::kFewRows : S::kFewWideRows;
+  static constexpr int kFewParts = 1;
   // Integers below 2^22 that are added to the bits of 1.5 · 2^23 make the float 1.5 · 2^23 + n:
   // what is to be scaled needs no conversion.
   static constexpr bool kAsBits = NumPlanes == 1;
@@ -117,6 +120,8 @@ struct WordDot {
   using Sum = I;
   static constexpr int kOffset = 0;
   static constexpr int kVectors = 1;
+  static constexpr int kFewRows = S::kFewRows;
+  static constexpr int kFewParts = 2;
   static constexpr bool kWidens = false;
 
   static LEPTON_INLINE Weights prepare(B quad) {
@@ -152,6 +157,8 @@ struct PairDot {
   static constexpr int kQuads = kFit >= GroupQuads ? GroupQuads : kFit >= 4 ? 4 : 2;
   // Without an earlier part to be added to, the total need not be kept beside the pairs.
   static constexpr int kVectors = kQuads == GroupQuads ? 1 : 2;
+  static constexpr int kFewRows = kVectors == 1 ? 5 : 4;
+  static constexpr int kFewParts = kVectors == 1 ? 2 : 1;
 
   static LEPTON_INLINE Weights prepare(B quad) { return quad; }
   static LEPTON_INLINE Sum start(int32_t value) { return {S::set1(value), typename S::W{}}; }
@@ -192,3 +199,9 @@ using DotOf = decltype(choose_dot<Layout, P>());
 // second plane.
 template <class Dot, Planes P>
 constexpr bool kWidens = P == Planes::kAdaptive && Dot::kWidens;
+
+// Keeps a value in registers where the compiler would load it again for every use.
+template <class S>
+LEPTON_INLINE void hold(F& v) {
+  if constexpr (requires { S::hold(v); }) S::hold(v);
+}

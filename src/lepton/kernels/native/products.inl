@@ -108,8 +108,15 @@ LEPTON_INLINE void add_groups(const QuantizedRows& x, size_t at, const Block (&b
     for (int p = 0; p < Panels; ++p)
       sums[r][p] = Dot::start(kWidens<Dot, P> ? start(r) >> 8 : start(r));
   add_quads<Dot, kBegin, kEnd, 0>(x, at, blocks, sums);
-  F scales[Panels];
-  for (int p = 0; p < Panels; ++p) scales[p] = blocks[p].scale[G];
+  F scales[Panels], minimums[Panels];
+  for (int p = 0; p < Panels; ++p) {
+    scales[p] = blocks[p].scale[G];
+    minimums[p] = blocks[p].minimum[G];
+    if constexpr (!kWidens<Dot, P>) {
+      hold<Simd>(scales[p]);
+      if constexpr (Layout::kHasMinimum) hold<Simd>(minimums[p]);
+    }
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
     const size_t row = at + static_cast<size_t>(r);
@@ -128,7 +135,7 @@ LEPTON_INLINE void add_groups(const QuantizedRows& x, size_t at, const Block (&b
       F& total = totals[r * Panels + p];
       total = Simd::fma(dots[p], row_scale, total);
       if constexpr (Layout::kHasMinimum)
-        total = Simd::fma(blocks[p].minimum[G], Simd::set1(x.sums[row * x.kSums + kSum]), total);
+        total = Simd::fma(minimums[p], Simd::set1(x.sums[row * x.kSums + kSum]), total);
     }
   }
   if constexpr (G + 1 < Layout::kGroups)
@@ -194,11 +201,11 @@ void multiply_few(const Product& product, size_t panel, size_t row) {
     finish_row(product, row + static_cast<size_t>(r), panel, totals[r]);
 }
 
-// All rows, of which there are at most `Rows`.
+// The same for a number of rows that is at most `Rows`.
 template <class Layout, class Dot, Planes P, int Rows>
-LEPTON_INLINE void multiply_all(const Product& product, size_t panel, size_t rows) {
-  if (rows == Rows) return multiply_few<Layout, Dot, P, Rows>(product, panel, product.row_begin);
-  if constexpr (Rows > 1) multiply_all<Layout, Dot, P, Rows - 1>(product, panel, rows);
+LEPTON_INLINE void multiply_part(const Product& product, size_t panel, size_t row, size_t rows) {
+  if (rows == Rows) return multiply_few<Layout, Dot, P, Rows>(product, panel, row);
+  if constexpr (Rows > 1) multiply_part<Layout, Dot, P, Rows - 1>(product, panel, row, rows);
 }
 
 // Adds one block of `Panels` panels to the totals of `rows` rows, `Tile` (a power of two) at a
@@ -298,17 +305,23 @@ template <class Layout, Planes P>
 void quantized_product(const Product& product) {
   using Dot = DotOf<Layout, P>;
   constexpr size_t kPanels = Simd::kPanelTile;
-  constexpr int kFewRows = Dot::kVectors == 1 ? Simd::kFewRows : Simd::kFewWideRows;
+  constexpr size_t kPartRows = Dot::kFewRows, kMostParts = Layout::kGroups == 1 ? Dot::kFewParts : 1;
   const size_t rows = product.row_end - product.row_begin;
   size_t panel = 0;
-  if (rows > kFewRows) {
+  if (rows > kPartRows * kMostParts) {
     for (; panel + kPanels <= product.num_panels; panel += kPanels)
       multiply_many<Layout, Dot, P, kPanels>(product, panel);
     for (; panel < product.num_panels; ++panel) multiply_many<Layout, Dot, P, 1>(product, panel);
     return;
   }
+  // Parts of nearly equal size, one after the other while a panel is in a near cache.
+  const size_t parts = (rows + kPartRows - 1) / kPartRows;
   for (; panel < product.num_panels; ++panel)
-    multiply_all<Layout, Dot, P, kFewRows>(product, panel, rows);
+    for (size_t part = 0; part < parts; ++part) {
+      const size_t first = part * rows / parts, end = (part + 1) * rows / parts;
+      multiply_part<Layout, Dot, P, kPartRows>(product, panel, product.row_begin + first,
+                                               end - first);
+    }
 }
 
 template <TensorType T>

@@ -23,10 +23,6 @@ constexpr size_t kMlpBlocks = 4;
 // line.
 constexpr size_t kRowGrain = 16;
 
-void check(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
 void check_norm(const std::optional<NormWeights>& norm, size_t size, const char* message) {
   check(!norm || norm->weight.size() == size, message);
 }
@@ -90,6 +86,7 @@ struct Program::Buffers {
   std::vector<Rows> cosines, sines;  // per rope [rows, head_dim / 2]
   std::vector<size_t> sequence_of_row;
   std::vector<uint8_t> block_used;
+  NeededRows needed;
   HeadScan head_scan;
 };
 
@@ -140,6 +137,7 @@ void Program::add_attention(AttentionStage s) {
   auto layer = std::make_unique<Layer>();
   layer->cache = KvCache(cache_type_, s.num_kv_heads, s.head_dim);
   layer->attention = std::move(s);
+  last_attention_ = layer.get();
   layers_.push_back(std::move(layer));
 }
 
@@ -190,73 +188,30 @@ size_t Program::bytes_per_block() const {
   return bytes;
 }
 
-void Program::validate(const BatchView& b) const {
-  check(embedding_ && head_.matrix, "the program has no embedding or no head");
-  check(b.row_starts[0] == 0 && static_cast<size_t>(b.row_starts[b.sequences]) == b.rows,
-        "row_starts must run from 0 to the number of rows");
-  const auto vocabulary = static_cast<int64_t>(embedding_->rows());
-  for (size_t s = 0; s < b.sequences; ++s) {
-    check(b.row_starts[s] < b.row_starts[s + 1], "every sequence needs at least one row");
-    check(static_cast<size_t>(b.row_starts[s + 1]) <= b.rows, "row_starts are out of range");
-    const auto begin = static_cast<size_t>(b.row_starts[s]);
-    const auto end = static_cast<size_t>(b.row_starts[s + 1]);
-    for (size_t r = begin; r < end; ++r) {
-      check(b.token_ids[r] >= 0 && b.token_ids[r] < vocabulary, "token id outside the vocabulary");
-      check(b.positions[r] >= 0 && (r == begin || b.positions[r] == b.positions[r - 1] + 1),
-            "positions of a sequence must be consecutive");
-    }
-    const size_t blocks = static_cast<size_t>(b.positions[end - 1]) / kCacheBlockTokens + 1;
-    check(blocks <= b.table_width, "a block table is shorter than its sequence");
-    for (size_t i = 0; i < blocks; ++i) {
-      const int32_t block = b.block_tables[s * b.table_width + i];
-      check(block >= 0 && static_cast<size_t>(block) < num_blocks_, "block index out of range");
-    }
-  }
-  check_owners(b);
-  for (size_t i = 0; i < b.num_logits; ++i)
-    check(b.logit_rows[i] >= 0 && static_cast<size_t>(b.logit_rows[i]) < b.rows,
-          "logit row out of range");
-  if (b.num_best != nullptr)
-    check(std::all_of(b.num_best, b.num_best + b.num_logits, [](int32_t n) { return n >= 0; }),
-          "num_best must not be negative");
-}
-
-// A block that this step writes to appears once in all tables together.
-void Program::check_owners(const BatchView& b) const {
-  std::vector<uint8_t>& used = buffers_->block_used;  // all zero between calls
-  used.resize(num_blocks_);
-  bool owned = true;
-  const auto visit = [&](auto&& act) {
-    for (size_t s = 0; s < b.sequences; ++s) {
-      const int32_t* table = b.block_tables + s * b.table_width;
-      const size_t first = static_cast<size_t>(b.positions[b.row_starts[s]]) / kCacheBlockTokens;
-      const size_t last =
-          static_cast<size_t>(b.positions[b.row_starts[s + 1] - 1]) / kCacheBlockTokens;
-      for (size_t i = 0; i <= last; ++i) act(used[static_cast<size_t>(table[i])], i >= first);
-    }
-  };
-  visit([](uint8_t& users, bool) { users = static_cast<uint8_t>(users == 0 ? 1 : 2); });
-  visit([&](const uint8_t& users, bool written) { owned &= !written || users == 1; });
-  visit([](uint8_t& users, bool) { users = 0; });
-  check(owned, "a block is written to and used elsewhere in the same step");
-}
-
 void Program::forward(const BatchView& batch, float* logits) {
   if (busy_.test_and_set(std::memory_order_acquire))
     throw std::logic_error("another thread is running this program");
   const std::unique_ptr<std::atomic_flag, void (*)(std::atomic_flag*)> idle(
       &busy_, [](std::atomic_flag* f) { f->clear(std::memory_order_release); });
-  validate(batch);
+  check(embedding_ && head_.matrix, "the program has no embedding or no head");
+  check_batch(batch, embedding_->rows(), num_blocks_, buffers_->block_used);
   if (batch.rows == 0) return;
+  buffers_->needed.select(batch);
   embed(batch);
-  turn_ropes(batch);
+  const BatchView* rows = &batch;
+  turn_ropes(*rows);
   for (const auto& layer : layers_) {
-    if (layer->attention)
-      run_attention(*layer, batch);
-    else
-      run_gated_mlp(*layer, batch);
+    if (!layer->attention) {
+      run_gated_mlp(*layer, rows->rows);
+    } else if (layer.get() != last_attention_ || buffers_->needed.all()) {
+      run_attention(*layer, *rows);
+    } else {
+      run_last_attention(*layer, *rows);
+      rows = &buffers_->needed.view();
+      if (rows->rows == 0) return;
+    }
   }
-  run_head(batch, logits);
+  run_head(*rows, logits);
 }
 
 void Program::embed(const BatchView& batch) {
@@ -321,51 +276,83 @@ void Program::run_attention(const Layer& layer, const BatchView& batch) {
   const size_t rows = batch.rows;
   const bool quantize = reserve(buf.quantized, rows, {&s.query, &s.key, &s.value}, planes_);
   normalize(s.norm, buf.residual.row(0), rows, quantize);
-  buf.query.reserve(rows, s.num_heads * s.head_dim);
-  buf.key.reserve(rows, s.num_kv_heads * s.head_dim);
-  buf.value.reserve(rows, s.num_kv_heads * s.head_dim);
+  reserve_heads(s, rows);
   multiply(buf.normed, buf.quantized, rows,
            {{*s.query.matrix, s.query.bias, buf.query},
             {*s.key.matrix, s.key.bias, buf.key},
             {*s.value.matrix, s.value.bias, buf.value}},
            false);
-  rotate_and_store(layer, batch);
+  pool_->parallel_for(rows, kRowGrain, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) {
+      turn_queries(s, r);
+      store_keys(layer, batch, r);
+    }
+  });
   attend(layer, batch);
-  if (s.post_norm) {
-    buf.normed.reserve(rows, hidden_);
-    multiply(buf.mixed, buf.quantized, rows, {{*s.output.matrix, s.output.bias, buf.normed}},
-             false);
-    add_post_norm(*s.post_norm, rows);
-  } else {
-    multiply(buf.mixed, buf.quantized, rows, {{*s.output.matrix, s.output.bias, buf.residual}},
-             true);
+}
+
+// Keys and values of all rows, and then the rest for those alone that logits need.
+void Program::run_last_attention(const Layer& layer, const BatchView& batch) {
+  const AttentionStage& s = *layer.attention;
+  Buffers& buf = *buffers_;
+  const BatchView& needed = buf.needed.view();
+  normalize(s.norm, buf.residual.row(0), batch.rows,
+            reserve(buf.quantized, batch.rows, {&s.key, &s.value}, planes_));
+  reserve_heads(s, batch.rows);
+  multiply(buf.normed, buf.quantized, batch.rows,
+           {{*s.key.matrix, s.key.bias, buf.key}, {*s.value.matrix, s.value.bias, buf.value}},
+           false);
+  pool_->parallel_for(batch.rows, kRowGrain, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) store_keys(layer, batch, r);
+  });
+  if (needed.rows == 0) return;
+  for (size_t r = 0; r < needed.rows; ++r)
+    std::memmove(buf.residual.row(r), buf.residual.row(buf.needed.row(r)),
+                 buf.residual.stride() * sizeof(float));
+  turn_ropes(needed);
+  normalize(s.norm, buf.residual.row(0), needed.rows,
+            reserve(buf.quantized, needed.rows, {&s.query}, planes_));
+  multiply(buf.normed, buf.quantized, needed.rows, {{*s.query.matrix, s.query.bias, buf.query}},
+           false);
+  for (size_t r = 0; r < needed.rows; ++r) turn_queries(s, r);
+  attend(layer, needed);
+}
+
+void Program::reserve_heads(const AttentionStage& s, size_t rows) {
+  Buffers& buf = *buffers_;
+  buf.query.reserve(rows, s.num_heads * s.head_dim);
+  buf.key.reserve(rows, s.num_kv_heads * s.head_dim);
+  buf.value.reserve(rows, s.num_kv_heads * s.head_dim);
+}
+
+// Norm, where there is one, and rotation of a head of a row.
+void Program::turn(const AttentionStage& s, const std::optional<NormWeights>& norm, size_t row,
+                   float* head) {
+  const Buffers& buf = *buffers_;
+  if (norm) kernels_.rms_norm(head, norm->weight.data(), norm->epsilon, s.head_dim, s.head_dim, head);
+  rotate(head, ropes_[s.rope], buf.cosines[s.rope].row(row), buf.sines[s.rope].row(row));
+}
+
+void Program::turn_queries(const AttentionStage& s, size_t row) {
+  for (size_t h = 0; h < s.num_heads; ++h)
+    turn(s, s.query_norm, row, buffers_->query.row(row) + h * s.head_dim);
+}
+
+// The new keys, turned, and values of a row into their cache slots.
+void Program::store_keys(const Layer& layer, const BatchView& batch, size_t row) {
+  const AttentionStage& s = *layer.attention;
+  const Buffers& buf = *buffers_;
+  const auto position = static_cast<size_t>(batch.positions[row]);
+  const size_t block = batch.block(buf.sequence_of_row[row], position);
+  for (size_t h = 0; h < s.num_kv_heads; ++h) {
+    float* key = buf.key.row(row) + h * s.head_dim;
+    turn(s, s.key_norm, row, key);
+    layer.cache.store(block, position % kCacheBlockTokens, h, key,
+                      buf.value.row(row) + h * s.head_dim);
   }
 }
 
-// Query and key norms, rotation, and the new keys and values into their cache slots.
-void Program::rotate_and_store(const Layer& layer, const BatchView& batch) {
-  const AttentionStage& s = *layer.attention;
-  const RopeTable& rope = ropes_[s.rope];
-  Buffers& buf = *buffers_;
-  const size_t dim = s.head_dim;
-  const auto turn = [&](float* head, const std::optional<NormWeights>& norm, size_t row) {
-    if (norm) kernels_.rms_norm(head, norm->weight.data(), norm->epsilon, dim, dim, head);
-    rotate(head, rope, buf.cosines[s.rope].row(row), buf.sines[s.rope].row(row));
-  };
-  pool_->parallel_for(batch.rows, kRowGrain, [&](size_t begin, size_t end, int) {
-    for (size_t r = begin; r < end; ++r) {
-      for (size_t h = 0; h < s.num_heads; ++h) turn(buf.query.row(r) + h * dim, s.query_norm, r);
-      const auto position = static_cast<size_t>(batch.positions[r]);
-      const size_t block = batch.block(buf.sequence_of_row[r], position);
-      for (size_t h = 0; h < s.num_kv_heads; ++h) {
-        float* key = buf.key.row(r) + h * dim;
-        turn(key, s.key_norm, r);
-        layer.cache.store(block, position % kCacheBlockTokens, h, key, buf.value.row(r) + h * dim);
-      }
-    }
-  });
-}
-
+// What the rows see, and the output's product.
 void Program::attend(const Layer& layer, const BatchView& batch) {
   const AttentionStage& s = *layer.attention;
   Buffers& buf = *buffers_;
@@ -382,12 +369,20 @@ void Program::attend(const Layer& layer, const BatchView& batch) {
       if (quantize) lepton::quantize(kernels_, mixed, r, buf.quantized.view());
     }
   });
+  if (s.post_norm) {
+    buf.normed.reserve(batch.rows, hidden_);
+    multiply(buf.mixed, buf.quantized, batch.rows,
+             {{*s.output.matrix, s.output.bias, buf.normed}}, false);
+    add_post_norm(*s.post_norm, batch.rows);
+  } else {
+    multiply(buf.mixed, buf.quantized, batch.rows,
+             {{*s.output.matrix, s.output.bias, buf.residual}}, true);
+  }
 }
 
-void Program::run_gated_mlp(const Layer& layer, const BatchView& batch) {
+void Program::run_gated_mlp(const Layer& layer, size_t rows) {
   const GatedMlpStage& s = *layer.mlp;
   Buffers& buf = *buffers_;
-  const size_t rows = batch.rows;
   const size_t inner = s.gate.matrix->rows();
   normalize(s.norm, buf.residual.row(0), rows,
             reserve(buf.quantized, rows, {&s.gate, &s.up}, planes_));

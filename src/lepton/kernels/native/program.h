@@ -85,14 +85,17 @@ class Program {
   struct Buffers;
 
   void place_caches();
-  void validate(const BatchView& batch) const;
-  void check_owners(const BatchView& batch) const;
   void embed(const BatchView& batch);
   void turn_ropes(const BatchView& batch);
   void run_attention(const Layer& layer, const BatchView& batch);
-  void rotate_and_store(const Layer& layer, const BatchView& batch);
+  void run_last_attention(const Layer& layer, const BatchView& batch);
+  void reserve_heads(const AttentionStage& stage, size_t rows);
+  void turn(const AttentionStage& stage, const std::optional<NormWeights>& norm, size_t row,
+            float* head);
+  void turn_queries(const AttentionStage& stage, size_t row);
+  void store_keys(const Layer& layer, const BatchView& batch, size_t row);
   void attend(const Layer& layer, const BatchView& batch);
-  void run_gated_mlp(const Layer& layer, const BatchView& batch);
+  void run_gated_mlp(const Layer& layer, size_t rows);
   void run_head(const BatchView& batch, float* logits);
   void multiply(const Rows& input, const QuantizedBuffer& quantized, size_t rows,
                 std::initializer_list<Term> terms, bool accumulate);
@@ -111,6 +114,7 @@ class Program {
   float embedding_scale_ = 1.0f;
   std::vector<RopeTable> ropes_;
   std::vector<std::unique_ptr<Layer>> layers_;
+  const Layer* last_attention_ = nullptr;
   NormWeights head_norm_;
   LinearWeights head_;
   std::unique_ptr<Buffers> buffers_;

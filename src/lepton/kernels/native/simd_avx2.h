@@ -41,6 +41,8 @@ struct Simd {
     __m256i lo, hi;
   };
 
+  static void hold(F& v) { asm("" : "+x"(v.lo), "+x"(v.hi)); }
+
   static F set1(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
   static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
   static void store(float* p, F v) {
