@@ -117,8 +117,10 @@ class Scheduler:
         """
         self._restore_seconds = 0.0
         self._store_seconds_before = self.pool.store_seconds
-        step = StepPlan(self._max_step_tokens, self._max_logit_rows, self._pacer)
         self._make_way()
+        step = StepPlan(
+            self._max_step_tokens, self._max_logit_rows, self._pacer, self._num_prompts()
+        )
         for sequence in list(self.running):
             if sequence.num_pending == 1 and sequence in self.running and self._extend(sequence):
                 step.decode(sequence, self._fitting(sequence, drafts.get(sequence, ()), step))
@@ -153,6 +155,13 @@ class Scheduler:
             )
         if not waiting and not self.running and self.shares.num_present:
             raise AssertionError("tenants without sequences are counted as present")
+
+    def _num_prompts(self) -> int:
+        """Prompts that are being read or could be begun."""
+        begun = sum(sequence.num_pending > 1 for sequence in self.running)
+        if not self.waiting or self._lacking(next(iter(self.waiting)), ()) > 0:
+            return begun
+        return begun + min(len(self.waiting), self._max_sequences - len(self.running))
 
     def _read_prompts(self, step: StepPlan) -> None:
         """Continue the prompts that are being read, and begin others.

@@ -111,10 +111,10 @@ LEPTON_INLINE void add_groups(const QuantizedRows& x, size_t at, const Block (&b
   F scales[Panels], minimums[Panels];
   for (int p = 0; p < Panels; ++p) {
     scales[p] = blocks[p].scale[G];
-    minimums[p] = blocks[p].minimum[G];
-    if constexpr (!kWidens<Dot, P>) {
-      hold<Simd>(scales[p]);
-      if constexpr (Layout::kHasMinimum) hold<Simd>(minimums[p]);
+    if constexpr (!kWidens<Dot, P>) hold<Simd>(scales[p]);
+    if constexpr (Layout::kHasMinimum) {
+      minimums[p] = blocks[p].minimum[G];
+      if constexpr (!kWidens<Dot, P>) hold<Simd>(minimums[p]);
     }
   }
 #pragma GCC unroll 8
@@ -305,7 +305,8 @@ template <class Layout, Planes P>
 void quantized_product(const Product& product) {
   using Dot = DotOf<Layout, P>;
   constexpr size_t kPanels = Simd::kPanelTile;
-  constexpr size_t kPartRows = Dot::kFewRows, kMostParts = Layout::kGroups == 1 ? Dot::kFewParts : 1;
+  constexpr size_t kPartRows = Dot::kFewRows;
+  constexpr size_t kMostParts = Layout::kGroups == 1 ? Dot::kFewParts : 1;
   const size_t rows = product.row_end - product.row_begin;
   size_t panel = 0;
   if (rows > kPartRows * kMostParts) {

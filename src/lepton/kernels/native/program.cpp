@@ -329,7 +329,8 @@ void Program::reserve_heads(const AttentionStage& s, size_t rows) {
 void Program::turn(const AttentionStage& s, const std::optional<NormWeights>& norm, size_t row,
                    float* head) {
   const Buffers& buf = *buffers_;
-  if (norm) kernels_.rms_norm(head, norm->weight.data(), norm->epsilon, s.head_dim, s.head_dim, head);
+  if (norm)
+    kernels_.rms_norm(head, norm->weight.data(), norm->epsilon, s.head_dim, s.head_dim, head);
   rotate(head, ropes_[s.rope], buf.cosines[s.rope].row(row), buf.sines[s.rope].row(row));
 }
 
@@ -371,8 +372,8 @@ void Program::attend(const Layer& layer, const BatchView& batch) {
   });
   if (s.post_norm) {
     buf.normed.reserve(batch.rows, hidden_);
-    multiply(buf.mixed, buf.quantized, batch.rows,
-             {{*s.output.matrix, s.output.bias, buf.normed}}, false);
+    multiply(buf.mixed, buf.quantized, batch.rows, {{*s.output.matrix, s.output.bias, buf.normed}},
+             false);
     add_post_norm(*s.post_norm, batch.rows);
   } else {
     multiply(buf.mixed, buf.quantized, batch.rows,
