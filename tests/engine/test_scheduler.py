@@ -346,3 +346,32 @@ def test_prompts_are_read_as_the_time_of_steps_allows() -> None:
     for _ in range(2):
         (_, chunk) = step(scheduler)
         assert 27 <= chunk.count <= 30
+
+
+def crowd_beside_a_stream(scheduler: Scheduler, *prompts: Request) -> float:
+    queue(scheduler, make_request(3, tenant="a"))
+    step(scheduler)
+    queue(scheduler, *prompts)
+    return scheduler.schedule().crowd
+
+
+def test_prompts_that_could_begin_are_a_crowd_to_streams() -> None:
+    prompts = [make_request(20, tenant="a") for _ in range(5)]
+    assert crowd_beside_a_stream(make_scheduler(), *prompts) == 5
+    assert make_scheduler().schedule().crowd == 0
+
+
+def test_prompts_without_place_or_blocks_are_no_crowd() -> None:
+    prompts = [make_request(20, tenant="a") for _ in range(5)]
+    assert crowd_beside_a_stream(make_scheduler(max_sequences=3), *prompts) == 2
+    prompts = [make_request(20, tenant="a") for _ in range(5)]
+    assert crowd_beside_a_stream(make_scheduler(num_blocks=6), *prompts) == 1
+
+
+def test_prompts_are_no_crowd_to_others_or_to_more_urgent_streams() -> None:
+    prompts = [make_request(20, tenant="b") for _ in range(5)]
+    assert crowd_beside_a_stream(make_scheduler(), *prompts) == 0
+    prompts = [make_request(20, tenant="a", priority=1) for _ in range(5)]
+    assert crowd_beside_a_stream(make_scheduler(), *prompts) == 0
+    prompts = [make_request(20, tenant="a"), make_request(20, tenant="a", priority=-1)]
+    assert crowd_beside_a_stream(make_scheduler(), *prompts) == 2

@@ -228,7 +228,8 @@ class EngineCore:
             seconds = now - started - scheduler.spill_seconds
             self.pacer.note(plan.num_decode_rows, plan.prefill_work, seconds)
         self._prefill_budget = min(
-            self.config.max_step_tokens, self.pacer.prefill_tokens(len(scheduler.running))
+            self.config.max_step_tokens,
+            self.pacer.prefill_tokens(len(scheduler.running), plan.crowd),
         )
         return deltas
 

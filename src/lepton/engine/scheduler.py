@@ -118,9 +118,7 @@ class Scheduler:
         self._restore_seconds = 0.0
         self._store_seconds_before = self.pool.store_seconds
         self._make_way()
-        step = StepPlan(
-            self._max_step_tokens, self._max_logit_rows, self._pacer, self._num_prompts()
-        )
+        step = StepPlan(self._max_step_tokens, self._max_logit_rows, self._pacer, self._crowd())
         for sequence in list(self.running):
             if sequence.num_pending == 1 and sequence in self.running and self._extend(sequence):
                 step.decode(sequence, self._fitting(sequence, drafts.get(sequence, ()), step))
@@ -156,12 +154,36 @@ class Scheduler:
         if not waiting and not self.running and self.shares.num_present:
             raise AssertionError("tenants without sequences are counted as present")
 
-    def _num_prompts(self) -> int:
-        """Prompts that are being read or could be begun."""
-        begun = sum(sequence.num_pending > 1 for sequence in self.running)
-        if not self.waiting or self._lacking(next(iter(self.waiting)), ()) > 0:
-            return begun
-        return begun + min(len(self.waiting), self._max_sequences - len(self.running))
+    def _crowd(self) -> float:
+        """How many prompts that are being read or could begin now there are for each stream.
+
+        Of the tenant for whom these are the fewest, and no less urgent than its streams: nobody's
+        prompts lengthen the gaps of others' streams.
+        """
+        streams: dict[str, list[int]] = {}
+        prompts: list[Sequence] = []
+        for sequence in self.running:
+            options = sequence.request.options
+            if sequence.num_pending == 1:
+                streams.setdefault(options.tenant, []).append(options.priority)
+            elif not sequence.restoring:
+                prompts.append(sequence)
+        if not streams:
+            return 0.0
+        places, free = self._max_sequences - len(self.running), self.pool.num_free
+        free -= len(self.running)
+        for sequence in islice(self.waiting, places):
+            free -= blocks_for(len(sequence.token_ids)) + 1
+            if free < 0:
+                break
+            prompts.append(sequence)
+        numbers = dict.fromkeys(streams, 0)
+        for sequence in prompts:
+            options = sequence.request.options
+            own = streams.get(options.tenant)
+            if own is not None and options.priority <= min(own):
+                numbers[options.tenant] += 1
+        return min(numbers[tenant] / len(streams[tenant]) for tenant in streams)
 
     def _read_prompts(self, step: StepPlan) -> None:
         """Continue the prompts that are being read, and begin others.

@@ -35,9 +35,9 @@ _DEARER, _CHEAPER = 0.4, 0.2
 _LONGEST_RATIO = 2.5
 """A step that reads prompts may take so many times as long as one that only decodes, so that
 streams stay even."""
-_PROMPTS_RATIO = 2.0
-"""While more prompts than streams wait, longer by so many times their number for each stream: long
-pieces are read faster, which is worth more to the many than even gaps are to the few."""
+_CROWD_RATIO = 2.0
+"""While more prompts than streams wait, longer by so many times what there are more: long pieces
+are read faster, which is worth more to the many than even gaps are to the few."""
 _LEAST_TARGET_SECONDS = 0.02
 """Shorter steps read prompts in pieces too small to be multiplied well."""
 _ALONE_SECONDS = 1.0
@@ -84,20 +84,23 @@ class StepPacer:
         """Seconds that reading so much prompt is expected to take; 0 when unknown."""
         return prefill_work * (self._work_seconds or 0.0)
 
-    def prefill_work(self, decode_rows: int, num_prompts: int = 1) -> float:
-        """How much of so many prompts may be read beside ``decode_rows``, in units of ``work``."""
+    def prefill_work(self, decode_rows: int, crowd: float = 0.0) -> float:
+        """How much prompt may be read beside ``decode_rows``, in units of ``work``.
+
+        ``crowd`` is how many prompts there are for each stream.
+        """
         if self._work_seconds is None:
             return float(_FIRST_TOKENS)
         if decode_rows == 0:
             return max(_LEAST_WORK, _ALONE_SECONDS / self._work_seconds)
         decode_seconds = self.decode_seconds(decode_rows)
-        crowd = _PROMPTS_RATIO * num_prompts / decode_rows if num_prompts > decode_rows else 1.0
-        spare = self._target(decode_seconds, _LONGEST_RATIO * crowd) - decode_seconds
+        longest = _LONGEST_RATIO * (1 + _CROWD_RATIO * max(0.0, crowd - 1))
+        spare = self._target(decode_seconds, longest) - decode_seconds
         return max(_LEAST_WORK, spare / self._work_seconds)
 
-    def prefill_tokens(self, decode_rows: int) -> int:
+    def prefill_tokens(self, decode_rows: int, crowd: float = 0.0) -> int:
         """As many tokens from the beginning of a prompt."""
-        return tokens_for(self.prefill_work(decode_rows), 0)
+        return tokens_for(self.prefill_work(decode_rows, crowd), 0)
 
     def _target(self, decode_seconds: float, longest_ratio: float) -> float:
         """How long a step may take whose completions alone take ``decode_seconds``; 0: unknown."""

@@ -43,13 +43,11 @@ class Chunk:
 class StepPlan:
     """The chunks chosen for a step, and the rows, rows of logits and time that are left."""
 
-    def __init__(
-        self, tokens: int, logit_rows: int, pacer: StepPacer, num_prompts: int = 1
-    ) -> None:
+    def __init__(self, tokens: int, logit_rows: int, pacer: StepPacer, crowd: float) -> None:
         self.tokens = tokens
         self.logit_rows = logit_rows
-        self.num_prompts = num_prompts
-        """Prompts that are being read or could be begun."""
+        self.crowd = crowd
+        """Prompts for each stream; see ``StepPacer.prefill_work``."""
         self.chunks: list[Chunk] = []
         self.num_decode_rows = 0
         self.prefill_work = 0.0
@@ -109,5 +107,5 @@ class StepPlan:
     def _left(self) -> float:
         """Work on prompts that the step has time for, fixed when the first prompt asks."""
         if self._work_left is None:
-            self._work_left = self._pacer.prefill_work(self.num_decode_rows, self.num_prompts)
+            self._work_left = self._pacer.prefill_work(self.num_decode_rows, self.crowd)
         return self._work_left - self._reserved_work

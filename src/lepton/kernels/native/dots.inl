@@ -50,7 +50,8 @@ constexpr int kLargestCode = C == Codes::kU2   ? 3
 // exact sum of code · activation, an activation being first or 256 · first + second, times a scale.
 // A sum of first numbers can be widened to whole ones, to which a second plane is then added.
 // kVectors is how many sums of sixteen lanes one row keeps in registers; up to kFewRows rows take
-// quads straight from memory, and rows up to kFewParts times as many in so many parts.
+// quads straight from memory, and where a block is one group, rows up to kFewParts times as many in
+// so many parts. kHoldsFactors says whether scales and minimums find room in registers as well.
 
 // Four-way byte products summed in 32 bits, one sum per plane.
 template <class S, Codes C, int NumPlanes>
@@ -59,6 +60,7 @@ struct PlaneDot {
   struct Sum {
     I plane[NumPlanes];
   };
+  static constexpr bool kHoldsFactors = false;
   static constexpr int kOffset = kSigned<C> ? S::kSignedBias : 0;
   static constexpr int kVectors = NumPlanes;
   static constexpr int kFewRows = NumPlanes == 1 ? S::kFewRows : S::kFewWideRows;
@@ -118,12 +120,15 @@ struct WordDot {
     typename S::W even, odd;
   };
   using Sum = I;
+  static constexpr bool kHoldsFactors = true;
   static constexpr int kOffset = 0;
   static constexpr int kVectors = 1;
   static constexpr int kFewRows = S::kFewRows;
   static constexpr int kFewParts = 2;
   static constexpr bool kWidens = false;
 
+  // The compiler would load them again for every row.
+  static LEPTON_INLINE void hold(F& factor) { S::hold(factor); }
   static LEPTON_INLINE Weights prepare(B quad) {
     if constexpr (kSigned<C>) return {S::even_signed(quad), S::odd_signed(quad)};
     return {S::even_unsigned(quad), S::odd_unsigned(quad)};
@@ -150,6 +155,7 @@ struct PairDot {
     I total;
     typename S::W pairs;
   };
+  static constexpr bool kHoldsFactors = false;
   static constexpr int kOffset = 0;
   static constexpr bool kWidens = true;
   // Quads whose pairs of products fit in 16 bits together, as far as one group goes.
@@ -157,7 +163,7 @@ struct PairDot {
   static constexpr int kQuads = kFit >= GroupQuads ? GroupQuads : kFit >= 4 ? 4 : 2;
   // Without an earlier part to be added to, the total need not be kept beside the pairs.
   static constexpr int kVectors = kQuads == GroupQuads ? 1 : 2;
-  static constexpr int kFewRows = kVectors == 1 ? 5 : 4;
+  static constexpr int kFewRows = kVectors == 2 ? 4 : GroupQuads == 8 ? 5 : 6;
   static constexpr int kFewParts = kVectors == 1 ? 2 : 1;
 
   static LEPTON_INLINE Weights prepare(B quad) { return quad; }
@@ -199,9 +205,3 @@ using DotOf = decltype(choose_dot<Layout, P>());
 // second plane.
 template <class Dot, Planes P>
 constexpr bool kWidens = P == Planes::kAdaptive && Dot::kWidens;
-
-// Keeps a value in registers where the compiler would load it again for every use.
-template <class S>
-LEPTON_INLINE void hold(F& v) {
-  if constexpr (requires { S::hold(v); }) S::hold(v);
-}

@@ -111,10 +111,10 @@ LEPTON_INLINE void add_groups(const QuantizedRows& x, size_t at, const Block (&b
   F scales[Panels], minimums[Panels];
   for (int p = 0; p < Panels; ++p) {
     scales[p] = blocks[p].scale[G];
-    if constexpr (!kWidens<Dot, P>) hold<Simd>(scales[p]);
+    if constexpr (Dot::kHoldsFactors) Dot::hold(scales[p]);
     if constexpr (Layout::kHasMinimum) {
       minimums[p] = blocks[p].minimum[G];
-      if constexpr (!kWidens<Dot, P>) hold<Simd>(minimums[p]);
+      if constexpr (Dot::kHoldsFactors) Dot::hold(minimums[p]);
     }
   }
 #pragma GCC unroll 8

@@ -83,8 +83,8 @@ struct Program::Buffers {
   Rows residual, normed, query, key, value, mixed, inner, logits;
   QuantizedBuffer quantized, quantized_inner;
   std::vector<Worker> workers;
-  std::vector<Rows> cosines, sines;  // per rope [rows, head_dim / 2]
-  std::vector<size_t> sequence_of_row;
+  std::vector<Rows> cosines, sines;     // per rope [rows, head_dim / 2]
+  std::vector<size_t> sequence_of_row;  // of the whole batch
   std::vector<uint8_t> block_used;
   NeededRows needed;
   HeadScan head_scan;
@@ -314,7 +314,9 @@ void Program::run_last_attention(const Layer& layer, const BatchView& batch) {
             reserve(buf.quantized, needed.rows, {&s.query}, planes_));
   multiply(buf.normed, buf.quantized, needed.rows, {{*s.query.matrix, s.query.bias, buf.query}},
            false);
-  for (size_t r = 0; r < needed.rows; ++r) turn_queries(s, r);
+  pool_->parallel_for(needed.rows, kRowGrain, [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; ++r) turn_queries(s, r);
+  });
   attend(layer, needed);
 }
 

@@ -41,6 +41,7 @@ struct Simd {
     __m256i lo, hi;
   };
 
+  // Keeps a value in registers.
   static void hold(F& v) { asm("" : "+x"(v.lo), "+x"(v.hi)); }
 
   static F set1(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
