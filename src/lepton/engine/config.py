@@ -54,8 +54,8 @@ class EngineConfig:
     step_seconds: float = 0.07
     """While completions are being generated, prompts are read in pieces that keep a step near
     this duration, which bounds the gap between two tokens; where steps without prompts are short,
-    nearer to 2.5 times theirs, but not below 20 ms, unless more prompts than completions
-    wait."""
+    nearer to 2.5 times theirs, but not below 20 ms, unless more prompts wait than there are
+    completions."""
     prefix_cache: bool = True
     """Find prompts, or beginnings of them, that earlier requests have left in the cache."""
     cache_spill: Path | None = None

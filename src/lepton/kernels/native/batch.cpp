@@ -1,13 +1,10 @@
 #include "batch.h"
 
 #include <algorithm>
-#include <stdexcept>
+
+#include "check.h"
 
 namespace lepton {
-
-void check(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
 
 namespace {
 

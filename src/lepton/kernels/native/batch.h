@@ -28,9 +28,6 @@ struct BatchView {
   }
 };
 
-// Throws std::invalid_argument with `message`.
-void check(bool condition, const char* message);
-
 // Throws std::invalid_argument when a batch is inconsistent with itself, the vocabulary or the
 // cache. `block_used` is working memory, all zero between calls.
 void check_batch(const BatchView& batch, size_t vocabulary, size_t num_blocks,

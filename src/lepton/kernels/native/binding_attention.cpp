@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "attention.h"
+#include "check.h"
 #include "dispatch.h"
 #include "thread_pool.h"
 
@@ -22,10 +23,6 @@ using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::c
 using IntTable = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatRows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
-
-void check(bool valid, const char* message) {
-  if (!valid) throw std::invalid_argument(message);
-}
 
 // A cache that knows how many blocks it has.
 struct CheckedCache {

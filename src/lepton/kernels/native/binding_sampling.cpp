@@ -7,10 +7,10 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <stdexcept>
 #include <tuple>
 
 #include "binding_sampling.h"
+#include "check.h"
 #include "dispatch.h"
 #include "philox.h"
 #include "sampling.h"
@@ -25,10 +25,6 @@ using FloatRows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device
 using FloatRow = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ids = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using States = std::vector<const SamplingState*>;
-
-void check(bool valid, const char* message) {
-  if (!valid) throw std::invalid_argument(message);
-}
 
 std::vector<int32_t> sample(Sampler& sampler, FloatRows logits, const std::vector<size_t>& rows,
                             const States& states, const std::vector<size_t>& positions) {

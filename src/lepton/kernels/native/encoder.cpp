@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "check.h"
 #include "encoder_parts.h"
 
 namespace lepton {
@@ -15,10 +16,6 @@ namespace {
 constexpr size_t kGroupTokens = 256;
 // Fewer are not worth a pass over the weights of their own.
 constexpr size_t kLeastGroupTokens = 96;
-
-void check(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
 
 void check_norm(const std::optional<EncoderNorm>& norm, size_t size) {
   check(!norm || (norm->weight.size() == size && (norm->bias.empty() || norm->bias.size() == size)),

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "attention.h"
+#include "check.h"
 #include "dispatch.h"
 #include "head.h"
 
